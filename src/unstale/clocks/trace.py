@@ -1,0 +1,122 @@
+"""Replay of recorded durations."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from unstale.clocks.base import Clock, number
+from unstale.clocks.schedule import TILE, FloatArray, Tiles
+from unstale.errors import ArgumentError, DataError
+
+__all__ = ["Trace"]
+
+_HEADER = ["worker", "duration"]
+
+
+@dataclass(frozen=True)
+class Trace(Clock):
+    """Job j of worker i takes the j-th duration of recording i mod n, from its start again when it is exhausted.
+
+    recordings: one tuple of positive durations for each of the n recorded workers; lengths may differ.
+    Mean and spread: those of the recording. Unit: that of the recording, say seconds. The seed changes nothing.
+    Workers that share a recording move in step: record at least as many workers as you simulate.
+    Raises: ArgumentError where there is no recording, an empty one, or a duration that is not positive.
+    """
+
+    name: ClassVar[str] = "trace"
+    summary: ClassVar[str] = "replays recorded durations"
+    source: ClassVar[str] = "none needed: your own recording"
+
+    recordings: tuple[tuple[float, ...], ...]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.recordings, tuple | list) or not self.recordings:
+            raise ArgumentError(
+                f"recordings must be a tuple with a tuple of durations for each worker, got {self.recordings!r}; "
+                "for one worker pass ((1.0, 1.2),), or read a file with Trace.read(path)"
+            )
+        recordings = tuple(_recording(f"recordings[{i}]", durations) for i, durations in enumerate(self.recordings))
+        object.__setattr__(self, "recordings", recordings)
+
+    @classmethod
+    def read(cls, path: str | Path, *, communication: float = 0.0) -> Trace:
+        """A trace from a CSV file: the header ``worker,duration``, then a line for each job, a worker's jobs in order.
+
+        Workers are whole numbers; the recordings are in order of these numbers, gaps closed.
+        Raises: DataError, with path and line, where the file cannot be read or a line is damaged.
+        """
+        recordings: dict[int, list[float]] = {}
+        for worker, duration in _rows(Path(path)):
+            recordings.setdefault(worker, []).append(duration)
+        if not recordings:
+            raise DataError(f"{path} has no durations; write a line worker,duration for each job below the header")
+        return cls(tuple(tuple(recordings[worker]) for worker in sorted(recordings)), communication=communication)
+
+    def _tiles(self, seed: int) -> Tiles:
+        durations = np.concatenate([np.array(recording) for recording in self.recordings])
+        length = np.array([len(recording) for recording in self.recordings])
+        first = np.cumsum(length) - length
+
+        def tile(worker_tile: int, job_tile: int) -> FloatArray:
+            recording = np.arange(worker_tile * TILE, (worker_tile + 1) * TILE)[:, None] % len(length)
+            job = np.arange(job_tile * TILE, (job_tile + 1) * TILE)
+            picked: FloatArray = durations[first[recording] + job % length[recording]]
+            return picked
+
+        return tile
+
+
+def _recording(name: str, durations: object) -> tuple[float, ...]:
+    if not isinstance(durations, tuple | list) or not durations:
+        raise ArgumentError(
+            f"{name} must be a tuple of at least one duration, got {durations!r}; leave out idle workers"
+        )
+    remedy = "a duration is the time of one job"
+    return tuple(
+        number(f"{name}[{j}]", value, lambda x: x > 0, "be positive", remedy) for j, value in enumerate(durations)
+    )
+
+
+def _rows(path: Path) -> Iterator[tuple[int, float]]:
+    """Worker and duration of each line."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            yield from _parse(path, file)
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"cannot read the trace {path}: {error}; pass a CSV file with the header worker,duration"
+        ) from error
+
+
+def _parse(path: Path, lines: Iterable[str]) -> Iterator[tuple[int, float]]:
+    reader = csv.reader(lines)
+    try:
+        header = next(reader, [])
+        if header != _HEADER:
+            raise DataError(
+                f"{path}, line 1: the header must be worker,duration, got {','.join(header)!r}; put it there"
+            )
+        for row in reader:
+            if row:
+                yield _parse_row(f"{path}, line {reader.line_num}", row)
+    except csv.Error as error:
+        raise DataError(f"{path}, line {reader.line_num}: {error}; write the file again") from error
+
+
+def _parse_row(place: str, row: list[str]) -> tuple[int, float]:
+    try:
+        worker, duration = int(row[0]), float(row[1])
+        usable = len(row) == 2 and worker >= 0 and 0 < duration < float("inf")
+    except (ValueError, IndexError):
+        usable = False
+    if not usable:
+        rule = "a line must be a worker (0, 1, …) and a positive duration"
+        raise DataError(f"{place}: {rule}, got {','.join(row)!r}; correct or remove it")
+    return worker, duration

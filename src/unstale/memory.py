@@ -1,0 +1,109 @@
+"""What a server keeps between pushes: θ, every state that the parts declare, and the points it sent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unstale.errors import ArgumentError
+from unstale.methods.block import State
+
+__all__ = ["Memory"]
+
+# In float32 a running sum never forgets its rounding errors, so it is made anew after this many updates.
+REFRESH = 4096
+
+
+class Memory:
+    """Vectors of d elements by name, one row per worker where a part asks for it.
+
+    ``theta`` is θ. It and all states are kept in float32 at least: bfloat16 and float16 parameters get master copies.
+    ``points`` holds each worker's sent point in the parameters' own dtype, if ``keep_points``.
+    """
+
+    def __init__(self, params: Tensor, states: Mapping[str, State], workers: Iterable[int], *, keep_points: bool) -> None:
+        self.dtype = params.dtype
+        self.states = states
+        self.keep_points = keep_points
+        # Half precision cannot carry running means of squares.
+        self.theta = params.detach().clone(memory_format=torch.contiguous_format)
+        if params.element_size() < 4:
+            self.theta = self.theta.float()
+        self._initial = self.theta.clone() if any(s.initial == "params" for s in states.values()) else None
+        self.shared = {name: self._new(state) for name, state in states.items() if state.kind != "per_worker"}
+        self.rows: dict[int, dict[str, Tensor]] = {}
+        self.points: dict[int, Tensor] = {}
+        for worker in workers:
+            self.join(worker)
+
+    def _new(self, state: State) -> Tensor:
+        if state.kind == "scalar":
+            return torch.tensor(state.initial, dtype=torch.float64, device=self.theta.device)
+        if state.initial == "params":
+            assert self._initial is not None
+            return self._initial.clone()
+        return torch.full_like(self.theta, state.initial)
+
+    def join(self, worker: int) -> None:
+        """Rows for a new worker."""
+        self.rows[worker] = {name: self._new(s) for name, s in self.states.items() if s.kind == "per_worker"}
+
+    def leave(self, worker: int) -> None:
+        """Forget a worker's rows: S ← S − v_i, v_i ← 0."""
+        gone = self.rows.pop(worker)
+        self.points.pop(worker, None)
+        for name, state in self.states.items():
+            if state.sum_of is not None:
+                self.shared[name] -= gone[state.sum_of]
+
+    def refresh_sums(self) -> None:
+        """Make every running sum anew from its addends, in the order of the workers."""
+        for name, state in self.states.items():
+            if state.sum_of is not None and self.rows:
+                rows = [self.rows[worker][state.sum_of] for worker in sorted(self.rows)]
+                self.shared[name].copy_(rows[0])
+                for row in rows[1:]:
+                    self.shared[name] += row
+
+    def point(self, worker: int) -> Tensor:
+        """Where to write the point that ``worker`` gets."""
+        if not self.keep_points:
+            return torch.empty_like(self.theta, dtype=self.dtype)
+        if worker not in self.points:
+            self.points[worker] = torch.empty_like(self.theta, dtype=self.dtype)
+        return self.points[worker]
+
+    def arrays(self, worker: int) -> dict[str, Tensor]:
+        """All vectors that a program run for ``worker`` may touch, by name."""
+        return {"theta": self.theta, **self.shared, **self.rows.get(worker, {})}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Copies of all tensors."""
+        return {
+            "theta": self.theta.clone(),
+            "shared": {name: value.clone() for name, value in self.shared.items()},
+            "rows": {str(w): {name: v.clone() for name, v in rows.items()} for w, rows in self.rows.items()},
+            "points": {str(w): point.clone() for w, point in self.points.items()},
+            "initial": None if self._initial is None else self._initial.clone(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over copies of a saved state. Raises `ArgumentError` if it is of another model or method."""
+        if state["theta"].shape != self.theta.shape:
+            raise ArgumentError(
+                f"the saved state must be of {self.theta.numel()} parameters, got {state['theta'].numel()}; build the same model"
+            )
+        if set(state["shared"]) != set(self.shared):
+            raise ArgumentError(
+                f"the saved state must be of a method that keeps {sorted(self.shared)}, got {sorted(state['shared'])}"
+            )
+        self.theta.copy_(state["theta"])
+        for name, value in state["shared"].items():
+            self.shared[name].copy_(value)
+        like = self.theta
+        self.rows = {int(w): {n: v.to(like).clone() for n, v in rows.items()} for w, rows in state["rows"].items()}
+        self.points = {int(w): p.to(like.device, self.dtype).clone() for w, p in state["points"].items()}
+        self._initial = None if state["initial"] is None else state["initial"].to(like).clone()

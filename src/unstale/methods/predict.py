@@ -1,0 +1,48 @@
+"""Which point does the reply carry? ``x.lr`` is the η of the latest push, and θ is as that push left it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from unstale.methods.block import Block
+from unstale.methods.part import Part
+
+__all__ = ["AlongAllMomenta", "AlongOwnMomentum", "Here"]
+
+
+@dataclass(frozen=True)
+class Here(Part):
+    """θ."""
+
+    def point(self, x: Block) -> Tensor:
+        """(b,) the parameters as they are."""
+        return x.theta
+
+
+@dataclass(frozen=True)
+class AlongAllMomenta(Part):
+    """θ − ηγS: where θ will be when every worker's momentum has been applied once more.
+
+    Source: Hakimi et al. 2019 (arXiv 1907.11612), DANA-Zero.
+    """
+
+    needs = frozenset({"S", "momentum"})
+    remedy = "use update=MomentumPerWorker(momentum)"
+
+    def point(self, x: Block) -> Tensor:
+        """(b,) the predicted point."""
+        return x.theta - x.lr * x.momentum * x.S
+
+
+@dataclass(frozen=True)
+class AlongOwnMomentum(Part):
+    """θ − ηγv_i. Source: Hakimi et al. 2019 (arXiv 1907.11612), Multi-ASGD."""
+
+    needs = frozenset({"v", "momentum"})
+    remedy = "use update=MomentumPerWorker(momentum)"
+
+    def point(self, x: Block) -> Tensor:
+        """(b,) the predicted point."""
+        return x.theta - x.lr * x.momentum * x.v

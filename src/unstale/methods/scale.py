@@ -1,0 +1,40 @@
+"""The average step C: the unit in which gaps are measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from unstale.methods.block import Block, Step, Writes, vector
+from unstale.methods.part import Part, number
+
+__all__ = ["AverageStep"]
+
+# C is 0 where η_max is; this keeps 0/0 out of the gap (0 there) and is far below any real learning rate.
+LEAST_RATE = 1e-25
+
+
+@dataclass(frozen=True)
+class AverageStep(Part):
+    """C = η_max·(√(R/(1 − ρⁿ)) + ε);  after each update R ← ρR + (1 − ρ)v², with the v just applied.
+
+    η_max, not η: after a decay of the learning rate the gap shrinks and C does not. Source: methods.md §1; Barkai et
+    al. 2020 (arXiv 1909.10802).
+    """
+
+    rho: float = 0.999
+    eps: float = 1e-8
+    state = {"R": vector()}  # noqa: RUF012
+
+    def __post_init__(self) -> None:
+        number("rho", self.rho, 0.0, 1.0, open_top=True)
+        number("eps", self.eps, 0.0)
+
+    def size(self, x: Block) -> Tensor:
+        """C, (b,); NaN while there was no update (n = 0)."""
+        return x.lr_max.clamp_min(LEAST_RATE) * ((x.R / (1 - self.rho**x.updates)).sqrt() + self.eps)
+
+    def observe(self, x: Block, step: Step) -> Writes:
+        """R after the update."""
+        return {"R": self.rho * x.R + (1 - self.rho) * step.velocity * step.velocity}

@@ -1,0 +1,316 @@
+"""The server: `pull`, `push`, `exchange`. The only place where parameters change, for every method and every engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, ClassVar, Literal, get_args
+
+from torch import Tensor, nn
+
+from unstale import flat, intake, kernels
+from unstale.buffers import Buffers, Policy
+from unstale.describe import describe
+from unstale.desk import Desk
+from unstale.errors import ArgumentError, NonFiniteError
+from unstale.measure import Outcome, Receipt
+from unstale.memory import Memory
+from unstale.methods.catalogue import get
+from unstale.methods.base import Method
+from unstale.methods.steps import Steps
+from unstale.schedules import checked
+from unstale.stepper import Stepper
+from unstale.tickets import Entry, Ledger, Ticket
+
+__all__ = ["NonFinite", "Server"]
+
+NonFinite = Literal["reject", "raise", "apply"]
+Rate = float | Callable[[float], float]
+
+
+class Server:
+    """Holds the parameters and runs one method on them.
+
+    params: a (d,) float tensor, which is copied, or a module, whose trainable parameters are.
+    method: a `Method`, or the name of a published one.
+    workers: how many there are at the start, numbered from 0.
+    lr: η, or a function of progress; each push may name its own.
+    weight_decay: λ, added at θ and penalised with the gradient; groups: other λ or η for some parameters (`Group`).
+    measure: whether receipts carry gap and penalty; keeps the sent points and R even for methods that need neither.
+    on_nonfinite: what a gradient with NaN or Inf does: it is refused, raises `NonFiniteError`, or is applied.
+    batch_norm: what becomes of BatchNorm's running statistics, see `Buffers`.
+    batches, batches_per_epoch: how many batches to accept in all, and per epoch of progress (default: no end, 1).
+    executor: "blocks", "compiled", or an `Executor`.
+
+    Raises `ArgumentError` for an argument that breaks these rules. Not thread-safe: an engine calls it from one thread.
+    """
+
+    # Seams: a subclass may order the equations, run them, or keep them and the books in another way.
+    steps_type: ClassVar[type[Steps]] = Steps
+    stepper_type: ClassVar[type[Stepper]] = Stepper
+    memory_type: ClassVar[type[Memory]] = Memory
+    desk_type: ClassVar[type[Desk]] = Desk
+
+    def __init__(
+        self,
+        params: Tensor | nn.Module,
+        method: str | Method,
+        workers: int,
+        *,
+        lr: Rate | None = None,
+        weight_decay: float = 0.0,
+        groups: Sequence[flat.Group] = (),
+        measure: bool = True,
+        on_nonfinite: NonFinite = "reject",
+        batch_norm: Policy = "shared",
+        batches: int | None = None,
+        batches_per_epoch: int = 1,
+        executor: str | kernels.Executor = "blocks",
+    ) -> None:
+        if on_nonfinite not in get_args(NonFinite):
+            raise ArgumentError(f"on_nonfinite must be one of {', '.join(get_args(NonFinite))}, got {on_nonfinite!r}")
+        numbers = range(intake.positive("workers", workers))
+        self.method = get(method)
+        self.layout, vector = intake.flatten(params, groups, flat.nonnegative("weight_decay", weight_decay))
+        self.lr = lr if lr is None or callable(lr) else flat.nonnegative("lr", lr)
+        self.on_nonfinite = on_nonfinite
+        self.buffers = Buffers(params if isinstance(params, nn.Module) else None, batch_norm)
+        steps = self.steps_type(self.method, measured=measure)
+        memory = partial(self.memory_type, workers=numbers)
+        self._stepper = self.stepper_type(steps, self.layout, kernels.executor(executor), memory, vector)
+        self._memory = self._stepper.memory
+        self._desk = self.desk_type(self.method, Ledger(batches, batches_per_epoch), numbers)
+
+    # What users look at.
+
+    @property
+    def params(self) -> Tensor:
+        """(d,) a copy of θ; assign to move θ from outside."""
+        return self._memory.theta.to(self._memory.dtype, copy=True)
+
+    @params.setter
+    def params(self, value: Tensor) -> None:
+        self._memory.theta.copy_(value)
+
+    @property
+    def version(self) -> int:
+        """Updates applied so far."""
+        return self._stepper.version
+
+    @property
+    def workers(self) -> tuple[int, ...]:
+        """Who is alive."""
+        return tuple(sorted(self._desk.workers))
+
+    @property
+    def progress(self) -> float:
+        """Epochs of data accepted."""
+        return self._desk.ledger.progress
+
+    @property
+    def finished(self) -> bool:
+        """Whether every batch is accepted or quarantined, and nothing waits in the gather."""
+        return self._desk.ledger.settled and not self._desk.held
+
+    @property
+    def quarantined(self) -> tuple[int, ...]:
+        """Batches given up after three failures."""
+        return tuple(self._desk.ledger.quarantined)
+
+    def state(self, name: str, worker: int | None = None) -> Tensor:
+        """(d,) a copy of a state that a part keeps, such as ``"S"``, or ``"v"`` of one worker."""
+        kept = self._memory.shared if worker is None else self._memory.rows[self._desk.alive(worker)]
+        if name not in kept:
+            raise ArgumentError(f"name must be a state that this method keeps ({', '.join(sorted(kept))}), got {name!r}")
+        return kept[name].clone()
+
+    def load_into(self, module: nn.Module) -> None:
+        """Copy θ, and the buffers that an evaluation uses, into ``module``."""
+        flat.load(self._memory.theta, module, self.layout)
+        named = dict(module.named_buffers())
+        for name, value in self.buffers.current().items():
+            named[name].copy_(value)
+
+    # The life of one gradient.
+
+    def pull(self, worker: int) -> Ticket | None:
+        """A ticket for ``worker``, or None: it has to wait, until a receipt names it as released.
+
+        A second pull supersedes the worker's first ticket.
+        """
+        self._desk.supersede(self._desk.alive(worker))
+        if not self._desk.may_start(worker):
+            self._desk.waiting.add(worker)
+            return None
+        entry = self._desk.issue(worker, self.version)
+        return self._ticket(entry, self._stepper.point(worker, len(self.workers)))
+
+    def push(
+        self,
+        ticket: Ticket,
+        gradient: Tensor | nn.Module,
+        lr: float | None = None,
+        *,
+        buffers: Mapping[str, Tensor] | None = None,
+    ) -> Receipt:
+        """Hand in a gradient: a (d,) tensor of the parameters' dtype and device, or the module with its ``.grad``s.
+
+        ``lr`` is η of this push (default: the server's). ``buffers`` are the model's after the forward pass, if it has
+        any and the gradient comes as a tensor. Raises `GradientError` for a gradient that does not fit and
+        `ArgumentError` for a bad ``lr``; then nothing has changed and the ticket still counts.
+        """
+        return self._push(ticket, gradient, lr, buffers, reply=False)[0]
+
+    def exchange(
+        self,
+        ticket: Ticket,
+        gradient: Tensor | nn.Module,
+        lr: float | None = None,
+        *,
+        buffers: Mapping[str, Tensor] | None = None,
+    ) -> tuple[Receipt, Ticket | None]:
+        """`push`, and `pull` by the same worker, in one pass over memory. After a late or spent ticket, no pull."""
+        receipt, answer = self._push(ticket, gradient, lr, buffers, reply=True)
+        if answer is None and receipt.outcome not in ("late", "spent"):
+            answer = self.pull(receipt.worker)
+        return receipt, answer
+
+    # Workers come and go.
+
+    def join(self, worker: int | None = None) -> int:
+        """A new worker, by the lowest free number or that one."""
+        worker = self._desk.join(worker)
+        self._memory.join(worker)
+        return worker
+
+    def depart(self, worker: int, *, failed: bool = False) -> tuple[int, ...]:
+        """A worker left; ``failed`` if it died over its batch. Its batch goes back into the queue.
+
+        Answers the workers that waited and may pull now.
+        """
+        self._desk.leave(self._desk.alive(worker), failed=failed)
+        self._memory.leave(worker)
+        self.buffers.forget(worker)
+        return self._settle()
+
+    def expire(self, ticket: Ticket) -> tuple[int, ...]:
+        """Stop waiting for a ticket: its batch goes back, and a push that still comes is late. Answers as `depart`."""
+        entry, _, _ = self._desk.ledger.standing(ticket)
+        if entry is not None:
+            self._desk.ledger.give_back(entry, void=True)
+        return self._settle()
+
+    # Saving.
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the next push depends on: copies of tensors, and plain values."""
+        return {
+            "method": describe(self.method),
+            "desk": self._desk.state_dict(),
+            "stepper": self._stepper.state_dict(),
+            "buffers": self.buffers.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a saved state, bit for bit; tickets that were out then still count."""
+        if state["method"] != describe(self.method):
+            raise ArgumentError(f"the saved state must be of method {describe(self.method)}, got {state['method']}")
+        self._desk.load_state_dict(state["desk"])
+        self._stepper.load_state_dict(state["stepper"])
+        self.buffers.load_state_dict(state["buffers"])
+
+    def outstanding(self) -> tuple[Ticket, ...]:
+        """Tickets that are out, as the workers have them: what an engine resumes after `load_state_dict`.
+
+        None where the server keeps no sent points (``measure=False``, and a method that needs none): pull again.
+        """
+        points = self._memory.points
+        return tuple(self._ticket(e, points[e.worker]) for e in self._desk.ledger.out.values() if e.worker in points)
+
+    # How.
+
+    def _push(
+        self,
+        ticket: Ticket,
+        gradient: Tensor | nn.Module,
+        lr: float | None,
+        buffers: Mapping[str, Tensor] | None,
+        *,
+        reply: bool,
+    ) -> tuple[Receipt, Ticket | None]:
+        if not isinstance(ticket, Ticket):
+            raise ArgumentError(f"ticket must be a Ticket from pull() or exchange(), got {type(ticket).__name__}")
+        entry, refusal, reason = self._desk.ledger.standing(ticket)
+        about: dict[str, Any] = {"worker": ticket.worker, "ticket": ticket.number, "progress": self.progress}
+        if entry is None:
+            return self._receipt(refusal, about, reason), None
+        vector, buffers = intake.taken(gradient, buffers, self.layout, self._memory)
+        intake.unchanged(ticket, self._memory)
+        about |= {"lr": self._rate(lr), "delay": self.version - entry.version, "finite": intake.is_finite(vector)}
+        if not about["finite"] and self.on_nonfinite == "raise":
+            raise NonFiniteError(
+                f"the gradient of worker {entry.worker} on batch {entry.batch} has NaN or Inf; lower the learning rate, "
+                f"or choose on_nonfinite='reject' or 'apply'"
+            )
+        if not about["finite"] and self.on_nonfinite == "reject":
+            self._desk.ledger.fail(entry, void=False)
+            self._settle()
+            return self._receipt("rejected", about, "NaN or Inf in the gradient"), None
+        if not self.method.admission.admit(about["delay"]):
+            self._desk.ledger.give_back(entry, void=False)
+            self._settle()
+            return self._receipt("dropped", about, f"a delay of {about['delay']} is not admitted"), None
+        if self.buffers and buffers is not None:
+            self.buffers.accept(entry.worker, buffers)
+        return self._commit(entry, vector, about, reply=reply)
+
+    def _commit(
+        self, entry: Entry, vector: Tensor, about: dict[str, Any], *, reply: bool
+    ) -> tuple[Receipt, Ticket | None]:
+        """Everything is checked: decide, then move the parameters, then answer."""
+        count, update = self._desk.accept(entry)
+        cancelled = self._desk.cancel_stale(self.version + 1) if update else ()
+        answered = update and reply and self._desk.may_start(entry.worker)
+        told, point = self._stepper.push(
+            entry.worker,
+            vector,
+            delay=about["delay"],
+            lr=about["lr"],
+            workers=len(self.workers),
+            count=count,
+            update=update,
+            reply=answered,
+        )
+        answer = self._ticket(self._desk.issue(entry.worker, self.version), point) if point is not None else None
+        return self._receipt("applied" if update else "held", about | told | {"cancelled": cancelled}), answer
+
+    def _settle(self) -> tuple[int, ...]:
+        """A batch or worker went without a push: what is held may be all that comes, and others may start."""
+        count, update = self._desk.gathered()
+        if update:
+            self._stepper.flush(workers=len(self.workers), count=count)
+        return self._desk.released()
+
+    def _ticket(self, entry: Entry, point: Tensor) -> Ticket:
+        return Ticket(
+            number=entry.key[1],
+            incarnation=entry.key[0],
+            worker=entry.worker,
+            version=entry.version,
+            batch=entry.batch,
+            epoch=entry.batch // self._desk.ledger.per_epoch,
+            params=point.detach(),
+            buffers=self.buffers.issue(),
+            layout=self.layout,
+            written=point._version,
+        )
+
+    def _receipt(self, outcome: Outcome, about: Mapping[str, Any], reason: str = "") -> Receipt:
+        return Receipt(outcome, version=self.version, released=self._desk.released(), reason=reason, **about)
+
+    def _rate(self, lr: float | None) -> float:
+        """η of this push: its own, or the server's at this progress."""
+        rate = self.lr if lr is None else lr
+        if rate is None:
+            raise ArgumentError("lr must be given to push(), or once to Server(lr=…), got none")
+        return checked(rate(self.progress) if callable(rate) else rate, self.progress)

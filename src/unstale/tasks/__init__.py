@@ -1,0 +1,73 @@
+"""Tasks: a model, its data, its loss, its score. Your own is ``Task(...)``; ``names()`` lists those built in."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from unstale.errors import ArgumentError, UnknownNameError
+from unstale.tasks import models
+from unstale.tasks.base import Batch, Evaluation, Task
+from unstale.tasks.batches import Batches
+from unstale.tasks.digits import digits
+from unstale.tasks.images import fashion_mnist, read_idx
+from unstale.tasks.quadratic import Quadratic, quadratic
+from unstale.tasks.scores import accuracy
+
+__all__ = [
+    "Batch",
+    "Batches",
+    "Entry",
+    "Evaluation",
+    "Quadratic",
+    "Task",
+    "accuracy",
+    "catalogue",
+    "digits",
+    "fashion_mnist",
+    "get",
+    "models",
+    "names",
+    "quadratic",
+    "read_idx",
+]
+
+
+class Entry(NamedTuple):
+    """A line of the catalogue: what the task is, and where its data come from."""
+
+    summary: str
+    source: str
+
+
+_TASKS: dict[str, tuple[Callable[..., Task], Entry]] = {
+    "digits": (digits, Entry("1,797 handwritten digits of 8x8 pixels; trains in seconds", "UCI, in scikit-learn")),
+    "fashion_mnist": (fashion_mnist, Entry("70,000 pictures of clothes, 28x28 pixels, 10 classes", "arXiv 1708.07747")),
+    "quadratic": (quadratic, Entry("least squares with a known optimum, to check theory on", "drawn from a seed")),
+}
+
+
+def names() -> list[str]:
+    """The built-in tasks, sorted."""
+    return sorted(_TASKS)
+
+
+def catalogue() -> dict[str, Entry]:
+    """Every built-in task by name: its summary, of at most 70 characters, and its source."""
+    return {name: _TASKS[name][1] for name in names()}
+
+
+def get(name: str, **options: Any) -> Task:
+    """The built-in task of this name; ``options`` are its function's arguments.
+
+    Raises: UnknownNameError for another name; ArgumentError for options that it does not have.
+    """
+    if name not in _TASKS:
+        raise UnknownNameError("task", name, _TASKS)
+    make = _TASKS[name][0]
+    allowed = list(inspect.signature(make).parameters)
+    unknown = sorted(set(options) - set(allowed))
+    if unknown:
+        raise ArgumentError(f"options of task {name!r} must be among {', '.join(allowed)}; got {', '.join(unknown)}")
+    return make(**options)

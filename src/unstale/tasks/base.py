@@ -1,0 +1,244 @@
+"""A task: a model, its data, its loss and its score; all that an engine needs to know about the work."""
+
+from __future__ import annotations
+
+import copy
+import numbers
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+from torch.nn.utils.rnn import PackedSequence
+
+from unstale.describe import Plain, describe
+from unstale.errors import ArgumentError
+from unstale.tasks.batches import examples, fingerprint, whole_number
+
+__all__ = ["Batch", "Evaluation", "Task", "forward"]
+
+Batch = tuple[Any, Any]
+"""(inputs, target) as the model and the loss take them."""
+
+
+class Evaluation(NamedTuple):
+    """Means over the examples of the test set."""
+
+    loss: float
+    score: float
+
+
+class Task:
+    """A model, its data, its loss and its score.
+
+    ``model``: a module (copied when the task is made; every seed starts from its weights, and it is never modified), or
+    a function of no arguments that makes one on the CPU; it is called once per seed, under torch's CPU random numbers.
+    ``loss(output, target)``: 0-d tensor, the mean over the batch.
+    ``train``, ``test``: two tensors (inputs (n, …), targets (n, …)), a TensorDataset, or any dataset with ``__len__``
+    and ``__getitem__``, whose items go through ``collate_fn`` (torch's ``default_collate`` if None) and give
+    (inputs, target). Inputs that are a tuple or list reach the model as ``model(*inputs)``, a dict as ``model(**inputs)``.
+    ``score(output, target)``: float or 0-d tensor, the mean over the batch; None: the score is the test loss, and lower
+    is better.
+    ``chance``: the score of the best constant answer, by which a diverged run is told; None if unknown.
+    A task can be pickled if its pieces can.
+
+    Raises: ArgumentError for pieces that cannot work, each with its remedy.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module | Callable[[], nn.Module],
+        loss: Callable[[Any, Any], Tensor],
+        train: object,
+        test: object,
+        score: Callable[[Any, Any], float | Tensor] | None = None,
+        collate_fn: Callable[[list[Any]], Any] | None = None,
+        *,
+        name: str = "custom",
+        model_name: str | None = None,
+        chance: float | None = None,
+        higher_is_better: bool = True,
+        score_name: str = "score",
+    ) -> None:
+        _check_callable("model", model, "a torch module, or a function of no arguments that makes one")
+        _check_callable("loss", loss, "a function (output, target) -> scalar tensor, such as F.cross_entropy")
+        for label, function in (("score", score), ("collate_fn", collate_fn)):
+            if function is not None:
+                _check_callable(label, function, "a function, or None")
+        if getattr(loss, "reduction", "mean") == "sum":
+            raise ArgumentError("loss must be the mean over the batch, got reduction='sum'; use reduction='mean'")
+        self._model = _snapshot(model) if isinstance(model, nn.Module) else model
+        self._train = examples("train", train, collate_fn)
+        self._test = examples("test", test, collate_fn)
+        self.loss, self.score = loss, score
+        self.name, self.model_name = name, model_name or _name_of(model)
+        self.chance = None if chance is None else float(chance)
+        self.higher_is_better = higher_is_better and score is not None
+        self.score_name = "loss" if score is None else score_name
+
+    @property
+    def train_size(self) -> int:
+        """Training examples."""
+        return len(self._train)
+
+    @property
+    def test_size(self) -> int:
+        """Test examples."""
+        return len(self._test)
+
+    def build(self, seed: int) -> nn.Module:
+        """A fresh model on the CPU; the same one for the same seed. Global random numbers are left as they were.
+
+        Raises: ArgumentError if the factory gives no module, or one whose shapes are not known yet.
+        """
+        seed = whole_number("seed", seed, 0)
+        if isinstance(self._model, nn.Module):
+            return copy.deepcopy(self._model)
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed accelerators too, and leave it so
+            return _ready(self._model())
+
+    def batch(self, indices: NDArray[np.int64], device: torch.device | str = "cpu") -> Batch:
+        """The training examples ``indices``, (B,) int64, as (inputs, target) on ``device``."""
+        inputs, target = self._train.take(indices)
+        return _moved(inputs, device), _moved(target, device)
+
+    def loss_of(self, model: Callable[..., Any], batch: Batch) -> Tensor:
+        """The mean loss of ``model`` on a batch: 0-d tensor.
+
+        Raises: ArgumentError if the task's loss gives anything else.
+        """
+        inputs, target = batch
+        return self._loss(forward(model, inputs), target)
+
+    def evaluate(self, model: nn.Module, device: torch.device | str = "cpu", batch_size: int = 1024) -> Evaluation:
+        """Loss and score over the test set, each example counting the same.
+
+        The model, which must be on ``device``, is in evaluation mode meanwhile; afterwards each of its parts is in its
+        previous mode again.
+        """
+        batch_size = whole_number("batch_size", batch_size, 1)
+        losses = scores = 0.0
+        with _evaluating(model):
+            for start in range(0, self.test_size, batch_size):
+                indices = np.arange(start, min(start + batch_size, self.test_size), dtype=np.int64)
+                inputs, target = _moved(self._test.take(indices), device)
+                output = forward(model, inputs)
+                loss = self._loss(output, target)
+                score = loss if self.score is None else _scalar("score", self.score(output, target))
+                losses += len(indices) * float(loss)
+                scores += len(indices) * float(score)
+        return Evaluation(losses / self.test_size, scores / self.test_size)
+
+    def describe(self) -> dict[str, Plain]:
+        """What this task is, as JSON values; tensor data and given weights by fingerprint, None for others."""
+        return {
+            "name": self.name,
+            "model_name": self.model_name,
+            "model": _described(self._model),
+            "weights": fingerprint(_weights(self._model)) if isinstance(self._model, nn.Module) else None,
+            "loss": _described(self.loss),
+            "score_name": self.score_name,
+            "higher_is_better": self.higher_is_better,
+            "chance": self.chance,
+            "train_size": self.train_size,
+            "test_size": self.test_size,
+            "train": self._train.fingerprint,
+            "test": self._test.fingerprint,
+        }
+
+    def _loss(self, output: object, target: object) -> Tensor:
+        loss = _scalar("loss", self.loss(output, target))
+        if not isinstance(loss, Tensor):
+            raise ArgumentError(
+                f"loss must give a tensor to differentiate, got {type(loss).__name__}; drop the .item()"
+            )
+        return loss
+
+
+def forward(model: Callable[..., Any], inputs: object) -> Any:
+    """``model`` at ``inputs``: a tuple or list is spread over its arguments, a dict over their names."""
+    if isinstance(inputs, Mapping):
+        return model(**inputs)
+    if isinstance(inputs, tuple | list) and not isinstance(inputs, PackedSequence):
+        return model(*inputs)
+    return model(inputs)
+
+
+def _moved(value: Any, device: torch.device | str) -> Any:
+    if hasattr(value, "to"):
+        return value.to(device)
+    if isinstance(value, tuple | list):
+        parts = [_moved(part, device) for part in value]
+        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
+    if isinstance(value, Mapping):
+        return {key: _moved(part, device) for key, part in value.items()}
+    return value
+
+
+def _scalar(name: str, value: Any) -> Any:
+    if not isinstance(value, numbers.Real) and (not isinstance(value, Tensor) or value.ndim):
+        got = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+        raise ArgumentError(f"{name} must give one number for a batch, got {got}; return the mean, as by .mean()")
+    return value
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def _check_callable(name: str, value: object, rule: str) -> None:
+    if not callable(value):
+        raise ArgumentError(f"{name} must be {rule}, got {type(value).__name__}")
+
+
+def _ready(model: object) -> nn.Module:
+    if not isinstance(model, nn.Module):
+        raise ArgumentError(
+            f"model must be, or make, a torch module, got {type(model).__name__}; return it from the factory"
+        )
+    if any(is_lazy(parameter) for parameter in model.parameters()):
+        raise ArgumentError("model must know its shapes, got lazy parameters; run it once on one batch first")
+    return model
+
+
+def _snapshot(model: nn.Module) -> nn.Module:
+    try:
+        own = copy.deepcopy(_ready(model))
+    except RuntimeError as error:
+        remedy = "pass a function of no arguments that makes the model"
+        raise ArgumentError(f"model must be copyable, but {type(model).__name__} is not ({error}); {remedy}") from error
+    own.zero_grad(set_to_none=True)
+    return own
+
+
+def _weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    return ((name, value) for name, value in model.state_dict().items() if isinstance(value, Tensor))
+
+
+def _name_of(model: object) -> str:
+    origin = model.func if isinstance(model, partial) else model
+    return str(getattr(origin, "__name__", type(origin).__name__))
+
+
+def _described(thing: object) -> Plain:
+    if not isinstance(thing, partial):
+        return describe(thing)
+    return {
+        "type": describe(thing.func),
+        "args": describe(thing.args),
+        **{k: describe(v) for k, v in thing.keywords.items()},
+    }

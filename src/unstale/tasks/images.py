@@ -1,0 +1,140 @@
+"""Classification of pictures, and the picture sets that are read from disk."""
+
+from __future__ import annotations
+
+import gzip
+import math
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from unstale.errors import ArgumentError, DataError
+from unstale.tasks.base import Task
+from unstale.tasks.batches import whole_number
+from unstale.tasks.models import for_images
+from unstale.tasks.scores import accuracy, commonest_class_share
+
+__all__ = ["classification", "fashion_mnist", "read_idx"]
+
+_DEBIAN_ROOT = "/usr/share/datasets/fashion-mnist"
+_FILES = {
+    "train": ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"),
+    "test": ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"),
+}
+
+Pictures = tuple[NDArray[np.uint8], Tensor]
+"""Pixels (n, H, W) and their classes (n,) int64."""
+
+
+def fashion_mnist(
+    model: str = "resnet8",
+    root: str | Path = _DEBIAN_ROOT,
+    train_size: int | None = None,
+    test_size: int | None = None,
+    width: int | None = None,
+) -> Task:
+    """60,000 + 10,000 pictures of clothes as (n, 1, 28, 28) float32, in 10 classes; score: accuracy in percent.
+
+    ``root``: the folder of the four IDX files, by default where Debian's package dataset-fashion-mnist puts them.
+    ``train_size``, ``test_size``: take only so many, the first of ``numpy.random.default_rng(0).permutation(n)``.
+    ``model``, ``width``: "mlp" (784-256-256-10), "resnet8" (width 8) or "resnet20" (width 16), as for ``digits``.
+    Pixels are standardised by the mean and the standard deviation over all pixels of the training examples taken.
+
+    Raises: DataError for files missing or damaged; UnknownNameError for another model; ArgumentError for sizes.
+    Source: Xiao, Rasul, Vollgraf, "Fashion-MNIST", arXiv 1708.07747.
+    """
+    root = Path(root)
+    missing = [name for pair in _FILES.values() for name in pair if not (root / name).is_file()]
+    if missing:
+        needed = ", ".join(name for pair in _FILES.values() for name in pair)
+        remedy = "install Debian's package dataset-fashion-mnist, or pass root= a folder that holds them"
+        raise DataError(f"Fashion-MNIST needs {needed} in {root}; missing: {', '.join(missing)}; {remedy}")
+    train = _first("train_size", train_size, _labelled(root, "train"))
+    test = _first("test_size", test_size, _labelled(root, "test"))
+    return classification("fashion_mnist", model, train, test, classes=10, width=width)
+
+
+def classification(
+    name: str, model: str, train: Pictures, test: Pictures, classes: int, width: int | None = None
+) -> Task:
+    """The task of telling grey pictures apart: standardised pixels, cross-entropy, accuracy in percent."""
+    pixels, targets = train
+    values = _standardised(pixels)
+    return Task(
+        for_images(model, (1, *pixels.shape[1:]), classes, width),
+        cross_entropy,
+        (_lookup(values, pixels), targets),
+        (_lookup(values, test[0]), test[1]),
+        accuracy,
+        name=name,
+        model_name=model,
+        chance=commonest_class_share(test[1]),
+        score_name="accuracy",
+    )
+
+
+def read_idx(path: str | Path) -> NDArray[np.uint8]:
+    """The array in a gzipped IDX file of unsigned bytes, in its own shape.
+
+    Raises: DataError, naming the file, if it is missing, truncated, not IDX, or of another length than it says.
+    Source: LeCun, Cortes, Burges, "The MNIST database", section "File formats".
+    """
+    try:
+        with gzip.open(path) as file:
+            raw = file.read()
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path} cannot be read as gzip ({error}); fetch or install it again") from error
+    if len(raw) < 4 or raw[:2] != b"\0\0":
+        raise DataError(f"{path} must start with an IDX magic number 00 00 .. .., got {raw[:4].hex(' ') or 'nothing'}")
+    if raw[2] != 0x08:
+        raise DataError(f"{path} must hold unsigned bytes (IDX type code 0x08), got type code {raw[2]:#04x}")
+    data = 4 + 4 * raw[3]
+    if raw[3] == 0 or len(raw) < data:
+        raise DataError(f"{path} must name its sizes after the magic number, got {raw[3]} sizes in {len(raw)} bytes")
+    shape = struct.unpack(f">{raw[3]}I", raw[4:data])
+    if len(raw) - data != math.prod(shape):
+        raise DataError(f"{path} must hold {math.prod(shape)} bytes for its shape {shape}, got {len(raw) - data}")
+    return np.frombuffer(raw, np.uint8, offset=data).reshape(shape)
+
+
+def _labelled(root: Path, part: str) -> Pictures:
+    images_path, labels_path = (root / name for name in _FILES[part])
+    images, labels = read_idx(images_path), read_idx(labels_path)
+    if images.shape[1:] != (28, 28) or not len(images):
+        raise DataError(f"{images_path} must hold pictures of shape (n, 28, 28) with n ≥ 1, got {images.shape}")
+    if labels.shape != (len(images),):
+        raise DataError(f"{labels_path} must hold one label for each of {len(images)} pictures, got {labels.shape}")
+    if labels.max() > 9:
+        raise DataError(f"{labels_path} must hold labels from 0 to 9, got {labels.max()}")
+    return images, torch.from_numpy(labels.astype(np.int64))
+
+
+def _first(name: str, size: int | None, pictures: Pictures) -> Pictures:
+    pixels, targets = pictures
+    if size is None:
+        return pictures
+    if whole_number(name, size, 1) > len(pixels):
+        raise ArgumentError(f"{name} must be at most the {len(pixels)} examples there are, got {size}; None takes all")
+    chosen = np.random.default_rng(0).permutation(len(pixels))[:size]
+    return pixels[chosen], targets[chosen]
+
+
+def _standardised(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """What each of the 256 grey values becomes; from whole-number counts, so that every machine gets the same bits."""
+    counts = np.zeros(256, np.int64)
+    for start in range(0, len(pixels), 4096):  # bincount needs 8 bytes a pixel
+        counts += np.bincount(pixels[start : start + 4096].ravel(), minlength=256)
+    grey, total = np.arange(256), int(counts.sum())
+    mean = int(grey @ counts) / total
+    variance = int(grey**2 @ counts) / total - mean**2
+    return ((grey - mean) / math.sqrt(variance or 1.0)).astype(np.float32)
+
+
+def _lookup(values: NDArray[np.float32], pixels: NDArray[np.uint8]) -> Tensor:
+    return torch.from_numpy(values[pixels]).unsqueeze(1)

@@ -1,0 +1,93 @@
+"""Residual networks for small pictures.
+
+Source: He, Zhang, Ren, Sun, "Deep Residual Learning for Image Recognition", CVPR 2016, section 4.2.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn.functional import pad, relu
+
+from unstale.errors import ArgumentError
+from unstale.tasks.batches import whole_number
+
+__all__ = ["ResNet", "resnet8", "resnet20"]
+
+
+def _conv(channels: int, filters: int, stride: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(channels, filters, kernel_size=3, stride=stride, padding=1, bias=False)
+
+
+class Block(nn.Module):
+    """Two 3x3 convolutions and a shortcut without parameters ("option A").
+
+    Where the shape changes, the shortcut takes every second pixel and fills the new channels with zeros.
+    """
+
+    def __init__(self, channels: int, filters: int, stride: int) -> None:
+        super().__init__()
+        self.conv1, self.bn1 = _conv(channels, filters, stride), nn.BatchNorm2d(filters)
+        self.conv2, self.bn2 = _conv(filters, filters), nn.BatchNorm2d(filters)
+        self.stride, self.new_channels = stride, filters - channels
+
+    def shortcut(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) → (B, C + new, ceil(H / stride), ceil(W / stride))."""
+        return pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.new_channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The residual added to the shortcut."""
+        residual = self.bn2(self.conv2(relu(self.bn1(self.conv1(x)))))
+        return relu(residual + self.shortcut(x))
+
+
+class ResNet(nn.Module):
+    """A ResNet of ``depth`` = 6n + 2 layers: three stages of n blocks with w, 2w and 4w filters.
+
+    Maps (B, channels, H, W) of any H and W to (B, classes) logits, by global average pooling.
+    Convolutions start Kaiming-normal with fan_out (He et al. 2015 derive both fans and find either enough; this one
+    keeps the size of gradients), the classifier's bias at 0, the rest as torch has it.
+
+    Raises: ArgumentError for a depth that is not 8, 14, 20, …, or other sizes below 1.
+    """
+
+    def __init__(self, depth: int, width: int = 16, channels: int = 3, classes: int = 10) -> None:
+        super().__init__()
+        blocks, rest = divmod(whole_number("depth", depth, 8) - 2, 6)
+        if rest:
+            raise ArgumentError(
+                f"depth must be 6n + 2, got {depth}; the nearest are {6 * blocks + 2} and {6 * blocks + 8}"
+            )
+        width = whole_number("width", width, 1)
+        self.conv, self.bn = _conv(whole_number("channels", channels, 1), width), nn.BatchNorm2d(width)
+        self.stages = nn.Sequential(
+            _stage(blocks, width, width), _stage(blocks, width, 2 * width), _stage(blocks, 2 * width, 4 * width)
+        )
+        self.classifier = nn.Linear(4 * width, whole_number("classes", classes, 1))
+        self._initialise()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, channels, H, W) → (B, classes)."""
+        features = self.stages(relu(self.bn(self.conv(images))))
+        logits: Tensor = self.classifier(features.mean(dim=(2, 3)))
+        return logits
+
+    def _initialise(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        nn.init.zeros_(self.classifier.bias)
+
+
+def _stage(blocks: int, channels: int, filters: int) -> nn.Sequential:
+    first = Block(channels, filters, stride=1 if channels == filters else 2)
+    return nn.Sequential(first, *(Block(filters, filters, stride=1) for _ in range(blocks - 1)))
+
+
+def resnet8(width: int = 16, channels: int = 3, classes: int = 10) -> ResNet:
+    """The ResNet of 8 layers."""
+    return ResNet(8, width, channels, classes)
+
+
+def resnet20(width: int = 16, channels: int = 3, classes: int = 10) -> ResNet:
+    """The ResNet of 20 layers: 269,722 parameters at width 16, 3 channels, 10 classes."""
+    return ResNet(20, width, channels, classes)

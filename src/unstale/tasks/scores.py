@@ -1,0 +1,20 @@
+"""How good a model's output is, as a number that people quote."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+__all__ = ["accuracy", "commonest_class_share"]
+
+
+def accuracy(output: Tensor, target: Tensor) -> Tensor:
+    """Share of examples whose largest output is the target's, in percent: 0-d tensor.
+
+    ``output``: (B, classes) float; ``target``: (B,) int64.
+    """
+    return 100.0 * (output.argmax(dim=1) == target).float().mean()
+
+
+def commonest_class_share(targets: Tensor) -> float:
+    """The accuracy of always answering the commonest class of ``targets``: (n,) int64; percent."""
+    return 100.0 * int(targets.bincount().max()) / len(targets)
