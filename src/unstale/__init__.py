@@ -1,1 +1,79 @@
-"""Train neural networks asynchronously without losing accuracy."""
+"""Train neural networks asynchronously without losing accuracy.
+
+Names are loaded when they are first used: ``import unstale`` alone costs next to nothing, and then needs torch and
+numpy only.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from unstale import clocks, methods, schedules, tasks, testing
+    from unstale.callbacks import Callback, StopRun
+    from unstale.engines import train
+    from unstale.errors import Interrupted, UnstaleError
+    from unstale.experiments import compare
+    from unstale.flat import Group
+    from unstale.measure import Receipt
+    from unstale.methods import Method
+    from unstale.record import Run
+    from unstale.schedules import Recipe
+    from unstale.server import Server
+    from unstale.tasks import Task
+    from unstale.tickets import Ticket
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Callback": "unstale.callbacks",
+    "Group": "unstale.flat",
+    "Interrupted": "unstale.errors",
+    "Method": "unstale.methods",
+    "Receipt": "unstale.measure",
+    "Recipe": "unstale.schedules",
+    "Run": "unstale.record",
+    "Server": "unstale.server",
+    "StopRun": "unstale.callbacks",
+    "Task": "unstale.tasks",
+    "Ticket": "unstale.tickets",
+    "UnstaleError": "unstale.errors",
+    "compare": "unstale.experiments",
+    "train": "unstale.engines",
+}
+_ROOMS = ("clocks", "methods", "schedules", "tasks", "testing")
+
+__all__ = [
+    "Callback",
+    "Group",
+    "Interrupted",
+    "Method",
+    "Receipt",
+    "Recipe",
+    "Run",
+    "Server",
+    "StopRun",
+    "Task",
+    "Ticket",
+    "UnstaleError",
+    "clocks",
+    "compare",
+    "methods",
+    "schedules",
+    "tasks",
+    "testing",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return import_module(f"unstale.{name}")
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'unstale' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -9,17 +9,24 @@ UnstaleError
 ├── DataError                             data files missing, damaged, or not what they claim to be
 ├── StoreError                            a folder of results that cannot be written, read, or continued
 └── RunError                              a run failed while it was running
+
+Interrupted (a KeyboardInterrupt)         Ctrl-C during a run; carries the run so far
 """
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from unstale.record import Run
 
 __all__ = [
     "ArgumentError",
     "DataError",
     "GradientError",
+    "Interrupted",
     "MethodError",
     "NonFiniteError",
     "RunError",
@@ -73,3 +80,11 @@ class StoreError(UnstaleError):
 
 class RunError(UnstaleError):
     """A run failed while it was running."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C during a run. ``run`` holds everything computed until then."""
+
+    def __init__(self, run: Run) -> None:
+        super().__init__(f"interrupted after {len(run.history)} pushes")
+        self.run = run

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import itertools
 import math
-import numbers
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, TypeGuard, get_args
+from typing import Literal, get_args
 
+from unstale.checks import is_finite, whole
 from unstale.errors import ArgumentError
 
 __all__ = ["Constant", "Cosine", "Decay", "Recipe", "Schedule", "Steps", "Warmup", "as_schedule", "checked"]
@@ -144,8 +144,7 @@ class Recipe:
 
         Raises: ArgumentError unless workers is a whole number of at least 1, and epochs positive.
         """
-        if isinstance(workers, bool) or not isinstance(workers, numbers.Integral) or workers < 1:
-            raise ArgumentError(f"workers must be a whole number of at least 1, got {workers!r}; pass 1 or more")
+        workers = whole("workers", workers, 1)
         epochs = _number("epochs", epochs, lambda x: x > 0, "be positive", "it is the length of the whole training")
         decay = self._decay(epochs)
         return Warmup(decay, epochs=self.warmup * epochs, start=1.0 / workers) if self.warmup else decay
@@ -176,24 +175,15 @@ def checked(lr: object, progress: float) -> float:
 
     Raises: ArgumentError, naming progress and answer, unless it is a finite number of at least 0.
     """
-    if not _finite(lr) or lr < 0:
+    if not is_finite(lr) or lr < 0:
         raise ArgumentError(
             f"lr must be a finite number of at least 0, got {lr!r} at progress {progress:g} epochs; mend the schedule"
         )
     return float(lr)
 
 
-def _finite(value: object) -> TypeGuard[float]:
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        return False
-    try:
-        return math.isfinite(value)
-    except OverflowError:  # a whole number beyond the range of a float
-        return False
-
-
 def _number(name: str, value: object, accept: Callable[[float], bool], rule: str, remedy: str) -> float:
-    if not _finite(value) or not accept(float(value)):
+    if not is_finite(value) or not accept(float(value)):
         raise ArgumentError(f"{name} must {rule}, got {value!r}; {remedy}")
     return float(value)
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import functools
-import math
-import numbers
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, TypeGuard
+from typing import ClassVar
 
 import numpy as np
 
+from unstale.checks import is_finite, whole
 from unstale.clocks.schedule import TILE, FloatArray, Schedule, Tiles, barrier_time, merge
 from unstale.errors import ArgumentError
 
@@ -47,9 +46,9 @@ class Clock(ABC):
 
         Raises: ArgumentError for workers < 1, start < 0, stop < start, or seed < 0.
         """
-        _whole("workers", workers, 1)
-        _whole("start", start, 0)
-        _whole("stop", stop, start)
+        whole("workers", workers, 1)
+        whole("start", start, 0)
+        whole("stop", stop, start)
         tiles = self._timed_tiles(seed)
         durations = np.empty((workers, stop - start))
         for worker in range(0, workers, TILE):
@@ -75,8 +74,8 @@ class Clock(ABC):
         To the bit what a heap of (time, worker) gives with ``time += duration``.
         Raises: ArgumentError for workers < 1, pushes < 0, or seed < 0.
         """
-        _whole("workers", workers, 1)
-        _whole("pushes", pushes, 0)
+        whole("workers", workers, 1)
+        whole("pushes", pushes, 0)
         return merge(self._timed_tiles(seed), workers, pushes)
 
     def synchronous_time(self, workers: int, pushes: int, seed: int) -> float:
@@ -85,8 +84,8 @@ class Clock(ABC):
         Round r uses job r of every worker; a last, partial round uses the first workers only.
         Raises: ArgumentError for workers < 1, pushes < 0, or seed < 0.
         """
-        _whole("workers", workers, 1)
-        _whole("pushes", pushes, 0)
+        whole("workers", workers, 1)
+        whole("pushes", pushes, 0)
         return barrier_time(self._timed_tiles(seed), workers, pushes)
 
     @abstractmethod
@@ -94,7 +93,7 @@ class Clock(ABC):
         """Where tiles of durations come from, communication not included."""
 
     def _timed_tiles(self, seed: int) -> Tiles:
-        _whole("seed", seed, 0)
+        whole("seed", seed, 0)
         tiles, communication = self._tiles(seed), self.communication
         return lambda worker_tile, job_tile: tiles(worker_tile, job_tile) + communication
 
@@ -146,8 +145,8 @@ class DurationStream:
         return row[column]
 
     def _fetch(self, worker: int, job: int) -> list[float]:
-        _whole("worker", worker, 0)
-        _whole("job", job, 0)
+        whole("worker", worker, 0)
+        whole("job", job, 0)
         row: list[float] = self._tile(worker // TILE, job // TILE)[worker % TILE].tolist()
         self._rows[worker] = (job // TILE, row)
         return row
@@ -158,7 +157,7 @@ def number(name: str, value: object, accept: Callable[[float], bool], rule: str,
 
     Raises: ArgumentError where ``value`` is no finite number, or not one that ``accept`` takes.
     """
-    if not _finite(value) or not accept(float(value)):
+    if not is_finite(value) or not accept(float(value)):
         raise ArgumentError(f"{name} must {rule}, got {value!r}; {remedy}")
     return float(value)
 
@@ -166,20 +165,6 @@ def number(name: str, value: object, accept: Callable[[float], bool], rule: str,
 def set_number(record: object, name: str, accept: Callable[[float], bool], rule: str, remedy: str) -> None:
     """Make a frozen record's field a plain float, under the same rules as ``number``."""
     object.__setattr__(record, name, number(name, getattr(record, name), accept, rule, remedy))
-
-
-def _finite(value: object) -> TypeGuard[float]:
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        return False
-    try:
-        return math.isfinite(value)
-    except OverflowError:  # a whole number beyond the range of a float
-        return False
-
-
-def _whole(name: str, value: object, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
-        raise ArgumentError(f"{name} must be a whole number of at least {least}, got {value!r}; pass {least} or more")
 
 
 def _generator(key: np.ndarray, worker_tile: int, job_tile: int, purpose: int) -> np.random.Generator:

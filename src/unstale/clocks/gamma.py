@@ -19,9 +19,9 @@ _LEAST, _MOST = 1e-6, 3.0  # outside, 1/V² or the smallest draws leave the usef
 class Gamma(RandomClock):
     """T ~ Gamma(shape 1/V², scale p·V²), with p = mean or, once per worker, p ~ Gamma(1/V_mach², mean·V_mach²).
 
-    V is ``cv``, V_mach is ``heterogeneity``: 0 makes all machines equal; with the usual 0.6, the fastest and slowest of 32
-    workers differ about 15-fold. Such a cluster has 1/(1 − V_mach²) = 1.56 times the throughput of an equal one of the
-    same mean time (for V_mach < 1): never compare times across the two.
+    V is ``cv``, V_mach is ``heterogeneity``: 0 makes all machines equal; with the usual 0.6, the fastest and slowest of
+    32 workers differ about 15-fold. Such a cluster has 1/(1 − V_mach²) = 1.56 times the throughput of an equal one of
+    the same mean time (for V_mach < 1): never compare times across the two.
 
     Mean: ``mean``, over workers too. Spread: standard deviation cv·p for a worker's jobs, heterogeneity·mean for the
     workers' means. Unit: that of ``mean``.

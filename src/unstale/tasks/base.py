@@ -41,7 +41,7 @@ class Task:
     ``loss(output, target)``: 0-d tensor, the mean over the batch.
     ``train``, ``test``: two tensors (inputs (n, …), targets (n, …)), a TensorDataset, or any dataset with ``__len__``
     and ``__getitem__``, whose items go through ``collate_fn`` (torch's ``default_collate`` if None) and give
-    (inputs, target). Inputs that are a tuple or list reach the model as ``model(*inputs)``, a dict as ``model(**inputs)``.
+    (inputs, target). Inputs that are a tuple or list reach the model as ``model(*inputs)``, a dict as ``**inputs``.
     ``score(output, target)``: float or 0-d tensor, the mean over the batch; None: the score is the test loss, and lower
     is better.
     ``chance``: the score of the best constant answer, by which a diverged run is told; None if unknown.
@@ -92,7 +92,9 @@ class Task:
         return len(self._test)
 
     def build(self, seed: int) -> nn.Module:
-        """A fresh model on the CPU; the same one for the same seed. Global random numbers are left as they were.
+        """A fresh model, on the device where its pieces are; the same one for the same seed.
+
+        Global random numbers are left as they were.
 
         Raises: ArgumentError if the factory gives no module, or one whose shapes are not known yet.
         """
@@ -191,8 +193,8 @@ def _scalar(name: str, value: Any) -> Any:
 @contextmanager
 def _evaluating(model: nn.Module) -> Iterator[None]:
     modes = [(module, module.training) for module in model.modules()]
-    model.eval()
     try:
+        model.eval()
         with torch.no_grad():
             yield
     finally:

@@ -8,11 +8,12 @@ __all__ = ["accuracy", "commonest_class_share"]
 
 
 def accuracy(output: Tensor, target: Tensor) -> Tensor:
-    """Share of examples whose largest output is the target's, in percent: 0-d tensor.
+    """Share of examples whose largest output is the target's, in percent: 0-d float64 tensor on the CPU.
 
     ``output``: (B, classes) float; ``target``: (B,) int64.
     """
-    return 100.0 * (output.argmax(dim=1) == target).float().mean()
+    right = (output.argmax(dim=1) == target).sum()
+    return 100.0 * right.cpu().double() / len(target)  # float32 would put a model at chance just below chance
 
 
 def commonest_class_share(targets: Tensor) -> float:

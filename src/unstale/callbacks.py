@@ -1,0 +1,32 @@
+"""What looks on while a run goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from unstale.engines.base import Plan
+    from unstale.record import Run
+
+__all__ = ["Callback", "StopRun"]
+
+
+class StopRun(Exception):  # noqa: N818  (a request, not an error)
+    """Raise it in a callback to end the run after this push; what was computed is kept."""
+
+
+class Callback:
+    """Derive from it and override what you need. Rows are those of `Run.history` and `Run.evaluations`."""
+
+    def on_start(self, plan: Plan) -> None:
+        """Before the first pull."""
+
+    def on_push(self, row: Mapping[str, Any]) -> None:
+        """After each push."""
+
+    def on_evaluation(self, row: Mapping[str, Any]) -> None:
+        """After each evaluation."""
+
+    def on_end(self, run: Run) -> None:
+        """After the last push, also when the run was stopped or interrupted."""

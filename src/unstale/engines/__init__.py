@@ -1,0 +1,59 @@
+"""Who computes the gradients, and when they arrive."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from unstale import checks
+from unstale.callbacks import Callback
+from unstale.engines.base import Engine, Plan
+from unstale.engines.simulate import simulate
+from unstale.errors import ArgumentError
+from unstale.methods import Method, get
+from unstale.record import Run
+from unstale.tasks import Task
+
+__all__ = ["ENGINES", "Engine", "Plan", "simulate", "train"]
+
+ENGINES: dict[str, Engine] = {"simulate": simulate}
+
+
+def train(
+    task: Task,
+    method: str | Method = "dana_ga",
+    workers: int = 1,
+    *,
+    engine: str = "simulate",
+    callbacks: Sequence[Callback] = (),
+    progress: bool = False,
+    **plan: Any,
+) -> Run:
+    """Train a task with a method on so many workers.
+
+    task: such as ``unstale.tasks.digits()``, or your own `Task`.
+    method: a published method's name, or a `Method`.
+    workers: how many, N ≥ 1.
+    engine: "simulate".
+    callbacks: see `Callback`; progress: show a progress bar on standard error.
+
+    And, by keyword (`Plan`):
+    clock: how long a gradient takes (default ``Gamma(cv=0.1)``). lr: η, a `Recipe`, or a function of progress in epochs.
+    epochs, batch_size, seed, weight_decay. decay_norm_and_bias: whether λ also acts on BatchNorm and biases.
+    drop_last: leave out an epoch's last, smaller batch. eval_every: epochs between evaluations.
+    batch_norm: "shared", "per-worker" or "recalibrate". on_nonfinite: "apply", "reject" or "raise".
+    stop_on_divergence: stop at the first NaN or Inf. executor, dtype, device.
+
+    Raises `ArgumentError` for an argument that breaks a rule; `Interrupted`, carrying the run so far, on Ctrl-C.
+    """
+    checks.choice("engine", engine, ENGINES)
+    unknown = sorted(set(plan) - set(Plan.__dataclass_fields__))
+    if unknown:
+        known = ", ".join(sorted(Plan.__dataclass_fields__))
+        raise ArgumentError(f"train() has no argument {unknown[0]!r}; it takes {known}, engine, callbacks, progress")
+    chosen = Plan(task=task, method=get(method), workers=workers, **plan)
+    if progress:
+        from unstale.progress import ProgressBar
+
+        callbacks = (*callbacks, ProgressBar())
+    return ENGINES[engine](chosen, tuple(callbacks))

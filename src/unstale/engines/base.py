@@ -1,0 +1,123 @@
+"""What every engine gets and gives: a plan goes in, a run comes out."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Protocol, get_args
+
+import numpy as np
+import torch
+
+import unstale
+from unstale import checks, flat, schedules
+from unstale.buffers import Policy
+from unstale.callbacks import Callback
+from unstale.clocks import Clock, Gamma
+from unstale.describe import Plain, describe
+from unstale.errors import ArgumentError
+from unstale.kernels import Executor
+from unstale.methods import Method
+from unstale.record import Run
+from unstale.server import NonFinite, Server
+from unstale.tasks import Batches, Task
+
+__all__ = ["Engine", "Plan"]
+
+
+class Engine(Protocol):
+    """Who computes the gradients, and when they arrive."""
+
+    def __call__(self, plan: Plan, callbacks: tuple[Callback, ...] = ()) -> Run: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Everything that decides what a run will be. Its arguments are those of `unstale.train`."""
+
+    task: Task
+    method: Method
+    workers: int = 1
+    clock: Clock = field(default_factory=Gamma)
+    lr: float | schedules.Recipe | Callable[[float], float] = 0.1
+    epochs: float = 1.0
+    batch_size: int = 32
+    seed: int = 0
+    weight_decay: float = 0.0
+    decay_norm_and_bias: bool = True
+    drop_last: bool = False
+    eval_every: float = 1.0
+    batch_norm: Policy = "shared"
+    on_nonfinite: NonFinite = "apply"
+    stop_on_divergence: bool = False
+    executor: str | Executor = "blocks"
+    dtype: torch.dtype = torch.float32
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.task, Task):
+            raise ArgumentError(f"task must be a Task, such as unstale.tasks.digits(), got {type(self.task).__name__}")
+        if not isinstance(self.clock, Clock):
+            raise ArgumentError(f"clock must be a Clock, such as unstale.clocks.Gamma(), got {type(self.clock).__name__}")
+        checks.whole("workers", self.workers, 1)
+        checks.whole("seed", self.seed, 0)
+        checks.positive("epochs", self.epochs)
+        checks.positive("eval_every", self.eval_every)
+        checks.nonnegative("weight_decay", self.weight_decay)
+        checks.choice("batch_norm", self.batch_norm, get_args(Policy))
+        checks.choice("on_nonfinite", self.on_nonfinite, get_args(NonFinite))
+        if not isinstance(self.dtype, torch.dtype) or not self.dtype.is_floating_point:
+            raise ArgumentError(f"dtype must be a floating-point torch.dtype, got {self.dtype!r}")
+        # Both look at their arguments when they are made: better now than after the data are loaded.
+        assert self.batches.per_epoch
+        assert self.schedule
+
+    @cached_property
+    def batches(self) -> Batches:
+        """Which examples make batch number k."""
+        return Batches(self.task.train_size, self.batch_size, self.seed, self.drop_last)
+
+    @cached_property
+    def schedule(self) -> schedules.Schedule:
+        """η as a function of progress."""
+        return schedules.as_schedule(self.lr, self.workers, self.epochs)
+
+    @property
+    def pushes(self) -> int:
+        """Batches to accept in all."""
+        return max(1, round(self.epochs * self.batches.per_epoch))
+
+    def server(self, module: torch.nn.Module) -> Server:
+        """The server that this run talks to."""
+        return Server(
+            module,
+            self.method,
+            self.workers,
+            lr=self.schedule,
+            weight_decay=self.weight_decay,
+            groups=() if self.decay_norm_and_bias else flat.decay_matrices_only(),
+            on_nonfinite=self.on_nonfinite,
+            batch_norm=self.batch_norm,
+            batches=self.pushes,
+            batches_per_epoch=self.batches.per_epoch,
+            executor=self.executor,
+        )
+
+    def describe(self) -> dict[str, Plain]:
+        """The configuration as plain JSON values: two runs with the same one, on one machine, are the same to the bit."""
+        named = {name: describe(getattr(self, name)) for name in self.__dataclass_fields__}
+        return {**named, "task": self.task.describe(), "dtype": str(self.dtype).removeprefix("torch.")}
+
+
+def versions() -> dict[str, Plain]:
+    """What a run's last bits may depend on besides its plan."""
+    return {
+        "unstale": unstale.__version__,
+        "torch": str(torch.__version__),
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "cpu": torch.backends.cpu.get_cpu_capability(),
+    }

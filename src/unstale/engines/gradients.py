@@ -1,0 +1,89 @@
+"""Ways to compute outstanding gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from unstale.flat import FlatModule, Layout
+from unstale.tickets import Ticket
+
+if TYPE_CHECKING:
+    from unstale.engines.base import Plan
+
+__all__ = ["Computed", "OneByOne", "as_dtype", "one_thread"]
+
+_FORWARD = 0xF0D  # keeps a ticket's random numbers (dropout, augmentation) apart from others drawn from the seed
+
+
+@dataclass(frozen=True)
+class Computed:
+    """A gradient, (d,), with the loss it came with and the buffers as the forward pass left them; valid until the next."""
+
+    loss: float
+    gradient: Tensor
+    buffers: Mapping[str, Tensor]
+
+
+class OneByOne:
+    """The reference: one gradient after the other, on one thread.
+
+    A gradient depends on its ticket alone: random numbers in the forward pass and in the data set are torch's, seeded
+    for each ticket from (seed, batch).
+    """
+
+    def __init__(self, plan: Plan, module: nn.Module, layout: Layout) -> None:
+        self.plan = plan
+        self._flat = FlatModule(module.train(), layout)
+        self._buffers = dict(module.named_buffers())
+
+    def compute(self, ticket: Ticket) -> Computed:
+        """The gradient that ``ticket`` asks for."""
+        self._flat.load(ticket.params)
+        with torch.no_grad():
+            for name, value in ticket.buffers.items():
+                self._buffers[name].copy_(value)
+        seed_torch(self.plan.seed, ticket.batch)
+        batch = self.plan.task.batch(self.plan.batches.indices(ticket.batch), self.plan.device)
+        loss = self.plan.task.loss_of(self._flat.module, as_dtype(batch, self.plan.dtype))
+        loss.backward()  # type: ignore[no-untyped-call]
+        return Computed(float(loss.detach()), self._flat.grad, self._buffers)
+
+
+def as_dtype(value: Any, dtype: torch.dtype) -> Any:
+    """The batch with its floating-point tensors in ``dtype``."""
+    if isinstance(value, Tensor):
+        return value.to(dtype) if value.is_floating_point() else value
+    if isinstance(value, tuple | list):
+        parts = [as_dtype(part, dtype) for part in value]
+        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
+    if isinstance(value, Mapping):
+        return {key: as_dtype(part, dtype) for key, part in value.items()}
+    return value
+
+
+def seed_torch(seed: int, batch: int) -> None:
+    """Give torch's generators the random numbers of one ticket."""
+    word = int(np.random.SeedSequence([seed, batch, _FORWARD]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+    torch.default_generator.manual_seed(word)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(word)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One torch thread and torch's random state borrowed: both as they were afterwards."""
+    threads = torch.get_num_threads()
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices=devices):
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)

@@ -1,0 +1,191 @@
+"""What happened in a run, push by push; kept, looked at, saved and loaded."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+from unstale.describe import Plain
+from unstale.measure import Receipt
+from unstale.tickets import Ticket
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+    from unstale.tasks import Evaluation
+
+__all__ = ["EVALUATION_COLUMNS", "HISTORY_COLUMNS", "Recorder", "Run"]
+
+HISTORY_COLUMNS = {
+    "push": "int64",
+    "progress": "float64",
+    "epoch": "int64",
+    "time": "float64",
+    "worker": "int64",
+    "delay": "int64",
+    "gap": "float64",
+    "normalised_gap": "float64",
+    "penalty": "float64",
+    "loss": "float64",
+    "lr": "float64",
+    "outcome": "str",
+    "finite": "bool",
+    "extreme": "int64",
+}
+EVALUATION_COLUMNS = {"progress": "float64", "time": "float64", "pushes": "int64", "loss": "float64", "score": "float64"}
+USED = ("applied", "held")
+
+
+class Recorder:
+    """Collects rows while a run goes on."""
+
+    def __init__(self) -> None:
+        self._pushes: dict[str, list[Any]] = {name: [] for name in HISTORY_COLUMNS}
+        self._evaluations: dict[str, list[Any]] = {name: [] for name in EVALUATION_COLUMNS}
+
+    @property
+    def evaluated_at(self) -> float | None:
+        """Progress at the latest evaluation."""
+        return self._evaluations["progress"][-1] if self._evaluations["progress"] else None
+
+    def push(self, time: float, ticket: Ticket, loss: float, receipt: Receipt) -> dict[str, Any]:
+        """A row of the history."""
+        row = {
+            "push": len(self._pushes["push"]),
+            "progress": receipt.progress,
+            "epoch": ticket.epoch,
+            "time": time,
+            "worker": receipt.worker,
+            "delay": receipt.delay,
+            "gap": _or_nan(receipt.gap),
+            "normalised_gap": _or_nan(receipt.normalised_gap),
+            "penalty": _or_nan(receipt.penalty),
+            "loss": loss,
+            "lr": receipt.lr,
+            "outcome": receipt.outcome,
+            "finite": receipt.finite,
+            "extreme": receipt.extreme,
+        }
+        return _append(self._pushes, row)
+
+    def evaluation(self, progress: float, time: float, result: Evaluation) -> dict[str, Any]:
+        """A row of the evaluations."""
+        pushes = len(self._pushes["push"])
+        row = {"progress": progress, "time": time, "pushes": pushes, "loss": result.loss, "score": result.score}
+        return _append(self._evaluations, row)
+
+    def history(self) -> pd.DataFrame:
+        """One row per push."""
+        return _frame(self._pushes, HISTORY_COLUMNS)
+
+    def evaluations(self) -> pd.DataFrame:
+        """One row per evaluation."""
+        return _frame(self._evaluations, EVALUATION_COLUMNS)
+
+
+def _append(columns: dict[str, list[Any]], row: dict[str, Any]) -> dict[str, Any]:
+    for name, values in columns.items():
+        values.append(row[name])
+    return row
+
+
+def _frame(columns: Mapping[str, Sequence[Any]], types: Mapping[str, str]) -> pd.DataFrame:
+    import pandas as pd
+
+    return pd.DataFrame({name: pd.Series(columns[name], dtype=kind) for name, kind in types.items()})
+
+
+def _or_nan(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A run, finished or not.
+
+    config: what it was, as JSON values. params: the model's parameters and buffers by name.
+    history: one row per push. push counts from 0; progress and lr are those before the push; epoch is the data epoch
+        of its batch; time is simulated, in units of the clock; gap, normalised_gap, penalty as in `Receipt`.
+    evaluations: one row per evaluation of θ: progress (epochs), time, pushes so far, loss and score on the test set.
+    status: "finished", "stopped" (by a callback or at divergence) or "interrupted". seconds: of wall time.
+    quarantined: batches given up after three failures.
+    """
+
+    config: Mapping[str, Plain]
+    history: pd.DataFrame = field(repr=False)
+    evaluations: pd.DataFrame = field(repr=False)
+    params: Mapping[str, Tensor] = field(repr=False)
+    status: str = "finished"
+    seconds: float = 0.0
+    quarantined: tuple[int, ...] = ()
+
+    @property
+    def score(self) -> float:
+        """The last evaluation's score: test accuracy in percent, for classification."""
+        return float(self.evaluations["score"].iloc[-1]) if len(self.evaluations) else math.nan
+
+    @property
+    def diverged(self) -> bool:
+        """Whether the model ended with NaN or Inf, or no better than the best constant answer."""
+        task = self.config.get("task")
+        chance = task.get("chance") if isinstance(task, Mapping) else None
+        broken = not all(bool(value.isfinite().all()) for value in self.params.values() if value.is_floating_point())
+        at_chance = isinstance(chance, int | float) and self.score <= chance
+        return broken or not math.isfinite(self.score) or at_chance
+
+    def summary(self) -> dict[str, Plain]:
+        """The run in a dozen numbers; means are over the gradients that were used."""
+        used = self.history[self.history["outcome"].isin(USED)]
+        return {
+            "score": self.score,
+            "diverged": self.diverged,
+            "status": self.status,
+            "pushes": len(self.history),
+            "wasted": len(self.history) - len(used),
+            "mean_delay": _mean(used, "delay"),
+            "mean_gap": _mean(used, "gap"),
+            "mean_normalised_gap": _mean(used, "normalised_gap"),
+            "mean_penalty": _mean(used, "penalty"),
+            "simulated_time": float(self.history["time"].max()) if len(self.history) else 0.0,
+            "nonfinite": int((~self.history["finite"]).sum()),
+            "extreme": int(self.history["extreme"].sum()),
+            "quarantined": list(self.quarantined),
+            "seconds": self.seconds,
+        }
+
+    def load_into(self, module: nn.Module) -> nn.Module:
+        """Put the trained parameters and buffers into ``module``."""
+        module.load_state_dict(dict(self.params))
+        return module
+
+    def plot(self) -> Figure:
+        """Loss, score, delay and gap over the run, as a matplotlib figure."""
+        from unstale.plots import run_figure
+
+        return run_figure(self)
+
+    def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:
+        """Write config.json, history.parquet, evaluations.parquet and params.safetensors into ``folder``.
+
+        Whole or not at all. Raises `StoreError` if it holds a run already (unless ``overwrite``), or cannot be written.
+        """
+        from unstale.storage import save_run
+
+        return save_run(self, Path(folder), overwrite=overwrite)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Run:
+        """Read what `save` wrote; no code runs. Raises `StoreError` if it is missing or damaged."""
+        from unstale.storage import load_run
+
+        return load_run(Path(folder))
+
+
+def _mean(rows: pd.DataFrame, column: str) -> float:
+    return float(rows[column].mean()) if len(rows) else math.nan
