@@ -1,0 +1,311 @@
+"""Wrong methods and wrong servers, as people have written them; each must break a contract."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unstale import methods
+from unstale.desk import Desk
+from unstale.memory import Memory
+from unstale.methods import Block, Method, Step, per_worker, vector
+from unstale.methods.block import Writes
+from unstale.methods.scale import LEAST_RATE
+from unstale.methods.steps import Outcome, Steps
+from unstale.server import Server
+from unstale.stepper import Stepper
+from unstale.testing import Subject
+from unstale.tickets import Entry
+
+MUTANTS: dict[str, Subject] = {}
+
+
+def mutant(name: str, method: Method, server: type[Server] = Server) -> None:
+    assert name not in MUTANTS
+    MUTANTS[name] = Subject(method, server)
+
+
+# --- the average step ---
+
+
+class CurrentRate(methods.AverageStep):
+    def size(self, x: Block) -> Tensor:
+        return x.lr.clamp_min(LEAST_RATE) * ((x.R / (1 - self.rho**x.updates)).sqrt() + self.eps)
+
+
+class Biased(methods.AverageStep):
+    def size(self, x: Block) -> Tensor:
+        return x.lr_max.clamp_min(LEAST_RATE) * (x.R.sqrt() + self.eps)
+
+
+class NotSquared(methods.AverageStep):
+    def observe(self, x: Block, step: Step) -> Writes:
+        return {"R": self.rho * x.R + (1 - self.rho) * step.velocity.abs()}
+
+
+class RawGradient(methods.Sgd):
+    def step(self, x: Block, g: Tensor) -> Step:
+        return Step(change=-x.lr * g, velocity=x.grad)
+
+
+def with_scale(scale: methods.AverageStep) -> Method:
+    return methods.ga().replace(penalty=methods.Gap(scale=scale))
+
+
+mutant("current η instead of η_max", with_scale(CurrentRate()))
+mutant("missing bias correction", with_scale(Biased()))
+mutant("R without the square", with_scale(NotSquared()))
+mutant("raw g in R", Method(update=RawGradient(), penalty=methods.Gap()))
+
+
+# --- penalties ---
+
+
+@dataclass(frozen=True)
+class GapToPrediction(methods.Gap):
+    needs = frozenset({"sent", "average_step", "prediction"})  # type: ignore[assignment]
+
+    def divisor(self, x: Block) -> Tensor:
+        return 1 + (x.prediction - x.sent).abs() / x.average_step
+
+
+class GapWithoutOne(methods.Gap):
+    def divisor(self, x: Block) -> Tensor:
+        return x.drift.abs() / x.average_step
+
+
+class GapSigned(methods.Gap):
+    def divisor(self, x: Block) -> Tensor:
+        return 1 + x.drift / x.average_step
+
+
+class SilentPlusOne(methods.Delay):
+    def divisor(self, x: Block) -> Tensor:
+        return x.delay + 1
+
+
+class GapToItself(methods.Gap):
+    def divisor(self, x: Block) -> Tensor:
+        return 1 + (x.theta - x.theta).abs() / x.average_step
+
+
+mutant("gap to the wrong point", methods.dana_ga().replace(penalty=GapToPrediction()))
+mutant("gap penalty without the one", methods.ga().replace(penalty=GapWithoutOne()))
+mutant("gap with its sign", methods.ga().replace(penalty=GapSigned()))
+mutant("delay penalty off by one", methods.sa().replace(penalty=SilentPlusOne()))
+mutant("a gap that compares a weight with itself", methods.ga().replace(penalty=GapToItself()))
+
+
+# --- corrections ---
+
+
+class SelfCompensation(methods.DelayCompensation):
+    def correct(self, x: Block, g: Tensor) -> tuple[Tensor, Writes]:
+        return g + self.c * g * g * (x.theta - x.theta), {}
+
+
+class BackwardCompensation(methods.DelayCompensation):
+    def correct(self, x: Block, g: Tensor) -> tuple[Tensor, Writes]:
+        return g - self.c * g * g * x.drift, {}
+
+
+class LateMeanSquare(methods.AdaptiveDelayCompensation):
+    def correct(self, x: Block, g: Tensor) -> tuple[Tensor, Writes]:
+        new = self.m * x.MS + (1 - self.m) * g * g
+        return g + self.c / (x.MS + self.eps).sqrt() * g * g * x.drift, {"MS": new}
+
+
+mutant("a correction that compares a weight with itself", methods.dc_asgd("c").replace(correction=SelfCompensation()))
+mutant("a correction of the wrong sign", methods.dana_dc().replace(correction=BackwardCompensation(2.0)))
+mutant("mean square updated after use", methods.dc_asgd("a").replace(correction=LateMeanSquare()))
+
+
+# --- updates and predictions ---
+
+
+class NoLookAhead(methods.Nesterov):
+    def step(self, x: Block, g: Tensor) -> Step:
+        v = self.momentum * x.v + g
+        return Step(change=-x.lr * v, velocity=v, writes={"v": v})
+
+
+class Dampened(methods.Nesterov):
+    def step(self, x: Block, g: Tensor) -> Step:
+        v = self.momentum * x.v + (1 - self.momentum) * g
+        return Step(change=-x.lr * (g + self.momentum * v), velocity=v, writes={"v": v})
+
+
+class SumForgotten(methods.MomentumPerWorker):
+    def step(self, x: Block, g: Tensor) -> Step:
+        v = self.momentum * x.v + g
+        return Step(change=-x.lr * v, velocity=v, writes={"v": v})
+
+
+class SumAddsUp(methods.MomentumPerWorker):
+    def step(self, x: Block, g: Tensor) -> Step:
+        v = self.momentum * x.v + g
+        return Step(change=-x.lr * v, velocity=v, writes={"v": v, "S": x.S + v})
+
+
+class AlongOne(methods.AlongAllMomenta):
+    def point(self, x: Block) -> Tensor:
+        return x.theta - x.lr * x.momentum * x.v
+
+
+class WithoutGamma(methods.AlongAllMomenta):
+    def point(self, x: Block) -> Tensor:
+        return x.theta - x.lr * x.S
+
+
+class EagerAdaption(methods.DelayAdaptive):
+    def rate(self, x: Block) -> Tensor:
+        return x.lr / x.delay.clamp_min(1)
+
+
+class OneMomentum(methods.MomentumPerWorker):
+    state = {"v": per_worker(), "S": vector(sum_of="v"), "shared": vector()}  # noqa: RUF012
+
+    def step(self, x: Block, g: Tensor) -> Step:
+        v = self.momentum * x.shared + g
+        return Step(change=-x.lr * v, velocity=v, writes={"v": v, "S": x.S + v - x.v, "shared": v})
+
+
+def dana(**parts: Any) -> Method:
+    return methods.dana_ga().replace(**parts)
+
+
+mutant("Nesterov without γv", methods.nag_asgd().replace(update=NoLookAhead()))
+mutant("momentum with dampening", methods.nag_asgd().replace(update=Dampened()))
+mutant("S not updated", dana(update=SumForgotten()))
+mutant("S without taking the old momentum out", dana(update=SumAddsUp()))
+mutant("predicted point along the own v only", dana(predict=AlongOne()))
+mutant("predicted point without γ", dana(predict=WithoutGamma()))
+mutant("delay-adaptive steps below τ = N", methods.delay_adaptive().replace(step_size=EagerAdaption()))
+mutant("one momentum where each worker needs its own", dana(update=OneMomentum()))
+
+
+# --- gates and gathers ---
+
+
+class AddsUp(methods.Mean):
+    def mean(self, x: Block, total: Tensor) -> Tensor:
+        return total
+
+
+class DividesByAll(methods.Mean):
+    def mean(self, x: Block, total: Tensor) -> Tensor:
+        return total / x.workers
+
+
+class KeepsTheLast(methods.Mean):
+    def add(self, x: Block, g: Tensor) -> Tensor:
+        return g
+
+
+class NeverShut(methods.Barrier):
+    def open(self, standing: methods.Standing) -> bool:
+        return True
+
+
+mutant("gather that adds up", methods.sync().replace(gather=AddsUp()))
+mutant("gather that divides by all workers", methods.backup().replace(gather=DividesByAll("workers", 1)))
+mutant("gather that keeps only the last", methods.fedbuff(3).replace(gather=KeepsTheLast(3)))
+mutant("barrier that lets through", methods.sync().replace(gate=NeverShut()))
+
+
+# --- the order of the steps ---
+
+
+class DecayOutside(Steps):
+    def contribution(self, x: Block) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
+        g, writes, sums = super().contribution(x.replaced({"decay": torch.zeros_like(x.decay)}))
+        return g + x.decay * x.theta, writes, sums
+
+
+class DecayAtSent(Steps):
+    def contribution(self, x: Block) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
+        moved = x.replaced({"grad": x.grad + x.decay * x.sent, "decay": torch.zeros_like(x.decay)})
+        return super().contribution(moved)
+
+
+class AlwaysPenalised(Steps):
+    def contribution(self, x: Block) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
+        return super().contribution(x.replaced({"delay": x.delay.clamp_min(1e-9)}))
+
+
+class StatisticsFirst(Steps):
+    def contribution(self, x: Block) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
+        step = self.method.update.step(x, x.grad)
+        return super().contribution(x.replaced(self.method.scale.observe(x, step)))
+
+
+class PreviousRate(Steps):
+    def apply_and_reply(self, x: Block) -> Outcome:
+        done = self.apply(x)
+        return Outcome({**done.writes, "sent": self.point(x.replaced({**done.writes, "lr": x.lr_last}))}, done.sums)
+
+
+class StaleReply(Steps):
+    def apply_and_reply(self, x: Block) -> Outcome:
+        done = self.apply(x)
+        return Outcome({**done.writes, "sent": self.point(x)}, done.sums)
+
+
+def server_with(**seams: Any) -> type[Server]:
+    return type("MutantServer", (Server,), seams)
+
+
+mutant("decay outside the penalty", methods.sa(), server_with(steps_type=DecayOutside))
+mutant("decay at w_i", methods.nag_asgd(), server_with(steps_type=DecayAtSent))
+mutant("penalty on τ = 0", methods.dana_ga(), server_with(steps_type=AlwaysPenalised))
+mutant("statistics before the step", methods.ga(), server_with(steps_type=StatisticsFirst))
+mutant("prediction with the η of the push before", methods.dana(), server_with(steps_type=PreviousRate))
+mutant("reply from before the update", methods.asgd(), server_with(steps_type=StaleReply))
+
+
+# --- memory and books ---
+
+
+class Aliased(Memory):
+    def point(self, worker: int) -> Tensor:
+        self.points[worker] = self.theta.data  # .data: past the server's own check for points that were written over
+        return self.points[worker]
+
+
+class OnePreviousWeight(Memory):
+    def point(self, worker: int) -> Tensor:
+        self.points[worker] = super().point(0).data
+        return self.points[worker]
+
+
+class GhostMomentum(Memory):
+    def leave(self, worker: int) -> None:
+        self.rows.pop(worker)
+        self.points.pop(worker, None)
+
+
+class LateDelay(Desk):
+    def issue(self, worker: int, version: int) -> Entry:
+        return super().issue(worker, version - 1)
+
+
+class DelayPlusOne(Stepper):
+    def push(self, *args: Any, delay: int, **named: Any) -> tuple[dict[str, Any], Tensor | None]:
+        return super().push(*args, delay=delay + 1, **named)
+
+
+class ForgetfulState(Stepper):
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict({**state, "lr_max": 0.0})
+
+
+mutant("snapshot aliasing the live parameters", methods.asgd(), server_with(memory_type=Aliased))
+mutant("one shared previous weight", methods.ga(), server_with(memory_type=OnePreviousWeight))
+mutant("a departed worker's momentum stays in S", methods.dana(), server_with(memory_type=GhostMomentum))
+mutant("delay off by one", methods.asgd(), server_with(desk_type=LateDelay))
+mutant("penalty sees the delay off by one", methods.sa(), server_with(stepper_type=DelayPlusOne))
+mutant("η_max lost on restart", methods.ga(), server_with(stepper_type=ForgetfulState))
