@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from unstale import checks
 from unstale.errors import ArgumentError
 
 __all__ = ["Buffers", "Policy"]
@@ -33,8 +34,7 @@ class Buffers:
     """
 
     def __init__(self, module: nn.Module | None, policy: Policy = "shared") -> None:
-        if policy not in get_args(Policy):
-            raise ArgumentError(f"batch_norm must be one of {', '.join(get_args(Policy))}, got {policy!r}")
+        checks.choice("batch_norm", policy, get_args(Policy))
         self.policy = policy
         self._momenta = {} if module is None else _normalisations(module)
         named = {} if module is None else {n: b.detach().clone() for n, b in module.named_buffers()}
@@ -121,7 +121,7 @@ class Buffers:
 def _normalisations(module: nn.Module) -> dict[str, float | None]:
     """Momentum of every submodule that updates running statistics in training, by its prefix.
 
-    One that the user froze (in eval mode inside a training module) reads its statistics instead, so it is not among them.
+    One that the user froze (in eval mode inside a training module) reads its statistics, so it is not among them.
     """
     found: dict[str, float | None] = {}
     for name, sub in module.named_modules():

@@ -1,15 +1,15 @@
-"""Checks of arguments: each names the argument, the rule, the value and the remedy."""
+"""Checks of arguments: each message names the argument, the rule, the value and the remedy."""
 
 from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TypeGuard
 
 from unstale.errors import ArgumentError
 
-__all__ = ["choice", "is_finite", "nonnegative", "positive", "whole"]
+__all__ = ["choice", "is_finite", "nonnegative", "number", "positive", "set_number", "whole"]
 
 
 def is_finite(value: object) -> TypeGuard[float]:
@@ -22,25 +22,33 @@ def is_finite(value: object) -> TypeGuard[float]:
         return False
 
 
+def number(name: str, value: object, accept: Callable[[float], bool], rule: str, remedy: str) -> float:
+    """``value`` as a plain float, if it is finite and ``accept`` takes it."""
+    if not is_finite(value) or not accept(float(value)):
+        raise ArgumentError(f"{name} must {rule}, got {value!r}; {remedy}")
+    return float(value)
+
+
+def set_number(record: object, name: str, accept: Callable[[float], bool], rule: str, remedy: str) -> None:
+    """Make a frozen record's field a plain float, under the same rules as `number`."""
+    object.__setattr__(record, name, number(name, getattr(record, name), accept, rule, remedy))
+
+
+def nonnegative(name: str, value: object) -> float:
+    """``value`` as a float, finite and at least 0."""
+    return number(name, value, lambda x: x >= 0, "be a finite number of at least 0", "pass 0 or more")
+
+
+def positive(name: str, value: object) -> float:
+    """``value`` as a float, finite and above 0."""
+    return number(name, value, lambda x: x > 0, "be a finite number above 0", "pass more than 0")
+
+
 def whole(name: str, value: object, least: int) -> int:
     """``value`` as an int of at least ``least``; no bool."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or int(value) < least:
         raise ArgumentError(f"{name} must be a whole number of at least {least}, got {value!r}; pass {least} or more")
     return int(value)
-
-
-def nonnegative(name: str, value: object) -> float:
-    """``value`` as a float, finite and at least 0."""
-    if not is_finite(value) or value < 0:
-        raise ArgumentError(f"{name} must be a finite number of at least 0, got {value!r}; pass 0 or more")
-    return float(value)
-
-
-def positive(name: str, value: object) -> float:
-    """``value`` as a float, finite and above 0."""
-    if not is_finite(value) or value <= 0:
-        raise ArgumentError(f"{name} must be a finite number above 0, got {value!r}; pass more than 0")
-    return float(value)
 
 
 def choice(name: str, value: object, allowed: Iterable[str]) -> None:

@@ -32,7 +32,9 @@ class Desk:
         """``worker``, if it is one of those alive."""
         if worker not in self.workers:
             living = ", ".join(map(str, sorted(self.workers))) or "none"
-            raise ArgumentError(f"worker must be one of those alive ({living}), got {worker!r}; a new one joins with join()")
+            raise ArgumentError(
+                f"worker must be one of those alive ({living}), got {worker!r}; a new one joins with join()"
+            )
         return worker
 
     def join(self, worker: int | None) -> int:

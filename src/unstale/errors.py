@@ -1,7 +1,7 @@
 """Every error a user can meet.
 
 UnstaleError
-├── ArgumentError (also ValueError)       an argument breaks a rule; the message names it, the rule, the value, the remedy
+├── ArgumentError (also ValueError)       an argument breaks a rule; names it, the rule, the value, the remedy
 │   ├── UnknownNameError                  no method, task or clock of that name; lists the nearest ones
 │   ├── MethodError                       parts that do not make a method together
 │   └── GradientError                     a pushed gradient of the wrong shape, dtype or device

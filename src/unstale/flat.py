@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from unstale import checks
 from unstale.errors import ArgumentError, GradientError
 
 __all__ = ["FlatModule", "Group", "Layer", "Layout", "Span", "decay_matrices_only", "parameters", "split"]
@@ -29,7 +29,7 @@ class Group:
     def __post_init__(self) -> None:
         for name, value in (("lr_scale", self.lr_scale), ("weight_decay", self.weight_decay)):
             if value is not None:
-                nonnegative(name, value)
+                checks.nonnegative(name, value)
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,9 @@ class Layout:
         spans: list[Span] = []
         for group in [*groups, Group(lambda name, parameter: True)]:
             if not callable(group.select):
-                raise ArgumentError(f"Group.select must be a function (name, parameter) -> bool for a module, got {group.select}")
+                raise ArgumentError(
+                    f"Group.select must be a function (name, parameter) -> bool for a module, got {group.select}"
+                )
             select = group.select
             chosen = [pair for pair in left if select(*pair)]
             left = [pair for pair in left if not any(pair[1] is parameter for _, parameter in chosen)]
@@ -117,13 +119,6 @@ def decay_matrices_only() -> tuple[Group, ...]:
     return (Group(lambda name, parameter: parameter.ndim <= 1, weight_decay=0.0),)
 
 
-def nonnegative(name: str, value: float) -> float:
-    """``value`` as a float, if it is a finite number of at least 0."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
-        raise ArgumentError(f"{name} must be a finite number of at least 0, got {value!r}")
-    return float(value)
-
-
 def trainable(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
     """Parameters that require a gradient, shared ones once. Raises `ArgumentError` for none, or of mixed kinds."""
     found = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
@@ -132,7 +127,9 @@ def trainable(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
     kinds = {(p.dtype, p.device) for _, p in found}
     if len(kinds) > 1:
         seen = ", ".join(sorted(f"{dtype} on {device}" for dtype, device in kinds))
-        raise ArgumentError(f"a module's parameters must share one dtype and device, got {seen}; convert it with .to(…)")
+        raise ArgumentError(
+            f"a module's parameters must share one dtype and device, got {seen}; convert it with .to(…)"
+        )
     return iter(found)
 
 

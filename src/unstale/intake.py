@@ -14,7 +14,7 @@ from unstale.flat import Group, Layout
 from unstale.memory import Memory
 from unstale.tickets import Ticket
 
-__all__ = ["flatten", "is_finite", "positive", "taken", "unchanged"]
+__all__ = ["flatten", "is_finite", "taken", "unchanged"]
 
 
 def flatten(params: Tensor | nn.Module, groups: Sequence[Group], weight_decay: float) -> tuple[Layout, Tensor]:
@@ -24,7 +24,9 @@ def flatten(params: Tensor | nn.Module, groups: Sequence[Group], weight_decay: f
         vector = flat.parameters(params, layout)
     elif isinstance(params, Tensor):
         if params.ndim != 1 or not params.numel():
-            raise ArgumentError(f"params must be a module or a vector of shape (d,), got shape {tuple(params.shape)}; flatten it")
+            raise ArgumentError(
+                f"params must be a module or a vector of shape (d,), got shape {tuple(params.shape)}; flatten it"
+            )
         vector = params.detach()
         layout = Layout.of_vector(vector.numel(), groups, weight_decay)
     else:
@@ -37,7 +39,7 @@ def flatten(params: Tensor | nn.Module, groups: Sequence[Group], weight_decay: f
 def taken(
     gradient: Tensor | nn.Module, buffers: Mapping[str, Tensor] | None, layout: Layout, memory: Memory
 ) -> tuple[Tensor, Mapping[str, Tensor] | None]:
-    """A pushed gradient as a (d,) vector, and the buffers that came with it. Raises `GradientError` if it does not fit."""
+    """A pushed gradient, (d,), and the buffers that came with it. Raises `GradientError` if it does not fit."""
     if isinstance(gradient, nn.Module):
         module = gradient
         gradient = flat.gradient(module, layout)
@@ -45,12 +47,18 @@ def taken(
     if not isinstance(gradient, Tensor):
         raise GradientError(f"gradient must be a tensor or a module, got {type(gradient).__name__}")
     if gradient.shape != (layout.size,):
-        raise GradientError(f"gradient must have shape ({layout.size},) like the parameters, got {tuple(gradient.shape)}")
+        raise GradientError(
+            f"gradient must have shape ({layout.size},) like the parameters, got {tuple(gradient.shape)}"
+        )
     dtype, device = memory.dtype, memory.theta.device
     if gradient.dtype != dtype:
-        raise GradientError(f"gradient must be of dtype {dtype} like the parameters, got {gradient.dtype}; use .to({dtype})")
+        raise GradientError(
+            f"gradient must be of dtype {dtype} like the parameters, got {gradient.dtype}; use .to({dtype})"
+        )
     if gradient.device != device:
-        raise GradientError(f"gradient must be on {device} like the parameters, got {gradient.device}; use .to('{device}')")
+        raise GradientError(
+            f"gradient must be on {device} like the parameters, got {gradient.device}; use .to('{device}')"
+        )
     return gradient.detach(), buffers
 
 
@@ -64,10 +72,3 @@ def unchanged(ticket: Ticket, memory: Memory) -> None:
     """Refuse a ticket whose point was written over: the gap would be measured from the wrong place."""
     if memory.keep_points and ticket.params._version != ticket.written:
         raise ArgumentError("ticket.params must not be changed in place, but it was; change a clone of it")
-
-
-def positive(name: str, value: int) -> int:
-    """``value``, if it is a whole number of at least 1."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ArgumentError(f"{name} must be a whole number of at least 1, got {value!r}")
-    return value

@@ -37,7 +37,8 @@ class Operands:
 class Executor(Protocol):
     """Runs a program over all elements, writes its results in place, and answers its sums over all elements."""
 
-    def run(self, program: Program, operands: Operands) -> dict[str, float]: ...
+    def run(self, program: Program, operands: Operands) -> dict[str, float]:
+        """The sums by name."""
 
 
 @dataclass(frozen=True)
@@ -77,11 +78,11 @@ def _stretch_sums(value: Tensor, length: int) -> Tensor:
     """Sums over stretches of ``STRETCH`` elements; a 0-d value stands for ``length`` equal ones."""
     if value.ndim == 0:
         return (value.double() * length).reshape(1)
+    if length <= STRETCH:
+        return value.sum().double().reshape(1)
     whole = length - length % STRETCH
-    pieces = [value[:whole].view(-1, STRETCH).sum(1).double()] if whole else []
-    if whole < length:
-        pieces.append(value[whole:].sum().double().reshape(1))
-    return torch.cat(pieces)
+    pieces = value[:whole].view(-1, STRETCH).sum(1).double()
+    return pieces if whole == length else torch.cat([pieces, value[whole:].sum().double().reshape(1)])
 
 
 def _total(sums: Mapping[str, list[Tensor]]) -> dict[str, float]:
@@ -137,7 +138,9 @@ class Compiled:
         except Exception as error:  # whatever a compiler may raise; equations cannot fail, and nothing is written yet
             self._broken = True
             reason = (str(error).splitlines() or [type(error).__name__])[0]
-            warnings.warn(f"cannot compile the server's step ({reason}); going on in blocks", RuntimeWarning, stacklevel=2)
+            warnings.warn(
+                f"cannot compile the server's step ({reason}); going on in blocks", RuntimeWarning, stacklevel=2
+            )
             return self.fallback.run(program, operands)
         sums: dict[str, list[Tensor]] = {}
         for (span, _), outcome in zip(operands.spans, outcomes, strict=True):
@@ -173,7 +176,7 @@ def _fuse(program: Program, names: Sequence[str], constants: Mapping[str, float]
         sums = {name: (value.double().sum(), value.ndim == 0) for name, value in outcome.sums.items()}
         return dict(outcome.writes), sums
 
-    # Dynamo counts graphs per code object and gives up after a few; a code object of its own keeps each step's count apart.
+    # Dynamo counts graphs per code object and gives up after a few, so each step has a code object of its own.
     own = types.FunctionType(
         step.__code__.replace(co_name=f"step_{id(step):x}"), globals(), None, step.__defaults__, step.__closure__
     )

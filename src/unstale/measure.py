@@ -16,12 +16,12 @@ Outcome = Literal["applied", "held", "dropped", "rejected", "late", "spent"]
 class Receipt:
     """What became of a push.
 
-    outcome: applied (it made an update) · held (it waits in the gather) · dropped (not admitted) · rejected (NaN or Inf)
-        · late (its ticket had expired, was cancelled or superseded) · spent (its ticket was pushed before, or is not
-        this server's). Only the first two change anything.
+    outcome: applied (it made an update) · held (it waits in the gather) · dropped (not admitted) · rejected (NaN, Inf)
+        · late (its ticket had expired, was cancelled or superseded) · spent (its ticket was pushed before, or is
+        not this server's). Only the first two change anything.
     delay: τ, updates between its pull and this push.
-    gap: ‖θ − w_i‖₂/√d. normalised_gap: mean of |θ − w_i|/C, None before the first update. penalty: mean divisor, 1 where
-        none was applied. All None where nothing was measured.
+    gap: ‖θ − w_i‖₂/√d. normalised_gap: mean of |θ − w_i|/C, None before the first update. penalty: mean divisor,
+        1 where none was applied. All None where nothing was measured.
     lr: the scheduled η in force. progress: epochs of data accepted before this push. version: updates after it.
     extreme: elements with P > 1e6. finite: whether the gradient was.
     released: workers that waited and may pull now. cancelled: workers whose tickets this push made void.

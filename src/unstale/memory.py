@@ -24,7 +24,9 @@ class Memory:
     ``points`` holds each worker's sent point in the parameters' own dtype, if ``keep_points``.
     """
 
-    def __init__(self, params: Tensor, states: Mapping[str, State], workers: Iterable[int], *, keep_points: bool) -> None:
+    def __init__(
+        self, params: Tensor, states: Mapping[str, State], workers: Iterable[int], *, keep_points: bool
+    ) -> None:
         self.dtype = params.dtype
         self.states = states
         self.keep_points = keep_points
@@ -94,7 +96,8 @@ class Memory:
         """Take over copies of a saved state. Raises `ArgumentError` if it is of another model or method."""
         if state["theta"].shape != self.theta.shape:
             raise ArgumentError(
-                f"the saved state must be of {self.theta.numel()} parameters, got {state['theta'].numel()}; build the same model"
+                f"the saved state must be of {self.theta.numel()} parameters, got {state['theta'].numel()}; "
+                "build the same model"
             )
         if set(state["shared"]) != set(self.shared):
             raise ArgumentError(

@@ -38,7 +38,13 @@ HISTORY_COLUMNS = {
     "finite": "bool",
     "extreme": "int64",
 }
-EVALUATION_COLUMNS = {"progress": "float64", "time": "float64", "pushes": "int64", "loss": "float64", "score": "float64"}
+EVALUATION_COLUMNS = {
+    "progress": "float64",
+    "time": "float64",
+    "pushes": "int64",
+    "loss": "float64",
+    "score": "float64",
+}
 USED = ("applied", "held")
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from unstale.checks import is_finite, whole
+from unstale.checks import is_finite, number, set_number, whole
 from unstale.errors import ArgumentError
 
 __all__ = ["Constant", "Cosine", "Decay", "Recipe", "Schedule", "Steps", "Warmup", "as_schedule", "checked"]
@@ -53,7 +53,7 @@ class Steps:
 
     def __post_init__(self) -> None:
         _set_rate(self, "lr")
-        _set(self, "factor", lambda x: x >= 0, "be at least 0", "0.1 makes each step a tenth of the one before")
+        set_number(self, "factor", lambda x: x >= 0, "be at least 0", "0.1 makes each step a tenth of the one before")
         _set_ascending(
             self, "at", math.inf, "be positive epochs in ascending order", "the usual ones are (80.0, 120.0)"
         )
@@ -76,8 +76,10 @@ class Cosine:
 
     def __post_init__(self) -> None:
         _set_rate(self, "lr")
-        _set(self, "epochs", lambda x: x > 0, "be positive", "it is the length of the whole training")
-        _set(self, "floor", lambda x: 0 <= x <= self.lr, f"be from 0 to lr = {self.lr}", "it is the last learning rate")
+        set_number(self, "epochs", lambda x: x > 0, "be positive", "it is the length of the whole training")
+        set_number(
+            self, "floor", lambda x: 0 <= x <= self.lr, f"be from 0 to lr = {self.lr}", "it is the last learning rate"
+        )
 
     def __call__(self, progress: float) -> float:
         """The learning rate at ``progress`` epochs."""
@@ -101,8 +103,8 @@ class Warmup:
     def __post_init__(self) -> None:
         if not callable(self.schedule):
             raise ArgumentError(f"schedule must be callable, got {self.schedule!r}; for a number take Constant(lr)")
-        _set(self, "epochs", lambda x: x >= 0, "be at least 0", "0 means no warm-up, 5 is usual")
-        _set(self, "start", lambda x: 0 <= x <= 1, "be from 0 to 1", "for N workers take 1/N")
+        set_number(self, "epochs", lambda x: x >= 0, "be at least 0", "0 means no warm-up, 5 is usual")
+        set_number(self, "start", lambda x: 0 <= x <= 1, "be from 0 to 1", "for N workers take 1/N")
 
     def __call__(self, progress: float) -> float:
         """The learning rate at ``progress`` epochs."""
@@ -130,14 +132,14 @@ class Recipe:
 
     def __post_init__(self) -> None:
         _set_rate(self, "lr")
-        _set(self, "warmup", lambda x: 0 <= x <= 1, "be from 0 to 1", "it is a fraction of the whole training")
+        set_number(self, "warmup", lambda x: 0 <= x <= 1, "be from 0 to 1", "it is a fraction of the whole training")
         if self.decay not in get_args(Decay):
             raise ArgumentError(
                 f"decay must be one of {', '.join(get_args(Decay))}, got {self.decay!r}; take one of them"
             )
         rule = "be fractions of the training, above 0, up to 1, in ascending order"
         _set_ascending(self, "at", 1.0, rule, "the default is (0.5, 0.75)")
-        _set(self, "factor", lambda x: x >= 0, "be at least 0", "0.1 makes each step a tenth of the one before")
+        set_number(self, "factor", lambda x: x >= 0, "be at least 0", "0.1 makes each step a tenth of the one before")
 
     def build(self, workers: int, epochs: float) -> Schedule:
         """The schedule of a training of ``epochs`` epochs with ``workers`` workers.
@@ -145,7 +147,7 @@ class Recipe:
         Raises: ArgumentError unless workers is a whole number of at least 1, and epochs positive.
         """
         workers = whole("workers", workers, 1)
-        epochs = _number("epochs", epochs, lambda x: x > 0, "be positive", "it is the length of the whole training")
+        epochs = number("epochs", epochs, lambda x: x > 0, "be positive", "it is the length of the whole training")
         decay = self._decay(epochs)
         return Warmup(decay, epochs=self.warmup * epochs, start=1.0 / workers) if self.warmup else decay
 
@@ -182,25 +184,17 @@ def checked(lr: object, progress: float) -> float:
     return float(lr)
 
 
-def _number(name: str, value: object, accept: Callable[[float], bool], rule: str, remedy: str) -> float:
-    if not is_finite(value) or not accept(float(value)):
-        raise ArgumentError(f"{name} must {rule}, got {value!r}; {remedy}")
-    return float(value)
-
-
-def _set(record: object, name: str, accept: Callable[[float], bool], rule: str, remedy: str) -> None:
-    object.__setattr__(record, name, _number(name, getattr(record, name), accept, rule, remedy))
-
-
 def _set_rate(record: object, name: str) -> None:
-    _set(record, name, lambda x: x >= 0, "be a finite number of at least 0", "pass a number such as 0.1, or a schedule")
+    set_number(
+        record, name, lambda x: x >= 0, "be a finite number of at least 0", "pass a number such as 0.1, or a schedule"
+    )
 
 
 def _set_ascending(record: object, name: str, most: float, rule: str, remedy: str) -> None:
     values = getattr(record, name)
     if not isinstance(values, tuple | list):
         raise ArgumentError(f"{name} must {rule}, got {values!r}; {remedy}")
-    plain = tuple(_number(name, value, lambda x: 0 < x <= most, rule, remedy) for value in values)
+    plain = tuple(number(name, value, lambda x: 0 < x <= most, rule, remedy) for value in values)
     if any(after <= before for before, after in itertools.pairwise(plain)):
         raise ArgumentError(f"{name} must {rule}, got {values!r}; {remedy}")
     object.__setattr__(record, name, plain)

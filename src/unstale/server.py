@@ -8,15 +8,15 @@ from typing import Any, ClassVar, Literal, get_args
 
 from torch import Tensor, nn
 
-from unstale import flat, intake, kernels
+from unstale import checks, flat, intake, kernels
 from unstale.buffers import Buffers, Policy
 from unstale.describe import describe
 from unstale.desk import Desk
 from unstale.errors import ArgumentError, NonFiniteError
 from unstale.measure import Outcome, Receipt
 from unstale.memory import Memory
-from unstale.methods.catalogue import get
 from unstale.methods.base import Method
+from unstale.methods.catalogue import get
 from unstale.methods.steps import Steps
 from unstale.schedules import checked
 from unstale.stepper import Stepper
@@ -67,12 +67,11 @@ class Server:
         batches_per_epoch: int = 1,
         executor: str | kernels.Executor = "blocks",
     ) -> None:
-        if on_nonfinite not in get_args(NonFinite):
-            raise ArgumentError(f"on_nonfinite must be one of {', '.join(get_args(NonFinite))}, got {on_nonfinite!r}")
-        numbers = range(intake.positive("workers", workers))
+        checks.choice("on_nonfinite", on_nonfinite, get_args(NonFinite))
+        numbers = range(checks.whole("workers", workers, 1))
         self.method = get(method)
-        self.layout, vector = intake.flatten(params, groups, flat.nonnegative("weight_decay", weight_decay))
-        self.lr = lr if lr is None or callable(lr) else flat.nonnegative("lr", lr)
+        self.layout, vector = intake.flatten(params, groups, checks.nonnegative("weight_decay", weight_decay))
+        self.lr = lr if lr is None or callable(lr) else checks.nonnegative("lr", lr)
         self.on_nonfinite = on_nonfinite
         self.buffers = Buffers(params if isinstance(params, nn.Module) else None, batch_norm)
         steps = self.steps_type(self.method, measured=measure)
@@ -121,7 +120,9 @@ class Server:
         """(d,) a copy of a state that a part keeps, such as ``"S"``, or ``"v"`` of one worker."""
         kept = self._memory.shared if worker is None else self._memory.rows[self._desk.alive(worker)]
         if name not in kept:
-            raise ArgumentError(f"name must be a state that this method keeps ({', '.join(sorted(kept))}), got {name!r}")
+            raise ArgumentError(
+                f"name must be a state that this method keeps ({', '.join(sorted(kept))}), got {name!r}"
+            )
         return kept[name].clone()
 
     def load_into(self, module: nn.Module) -> None:
@@ -249,8 +250,8 @@ class Server:
         about |= {"lr": self._rate(lr), "delay": self.version - entry.version, "finite": intake.is_finite(vector)}
         if not about["finite"] and self.on_nonfinite == "raise":
             raise NonFiniteError(
-                f"the gradient of worker {entry.worker} on batch {entry.batch} has NaN or Inf; lower the learning rate, "
-                f"or choose on_nonfinite='reject' or 'apply'"
+                f"the gradient of worker {entry.worker} on batch {entry.batch} has NaN or Inf; lower the learning "
+                f"rate, or choose on_nonfinite='reject' or 'apply'"
             )
         if not about["finite"] and self.on_nonfinite == "reject":
             self._desk.ledger.fail(entry, void=False)

@@ -1,10 +1,11 @@
-"""Runs a method's programs on a server's memory: the numbers they read, the states they write, the figures they tell."""
+"""Runs a method's programs on a server's memory: numbers it reads, states it writes, figures it tells."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,8 +18,8 @@ from unstale.methods.steps import Program, Steps
 
 __all__ = ["Stepper"]
 
+# The first three are scaled by a span's lr_scale, the last is its own.
 NUMBERS = ("lr", "lr_max", "lr_last", "delay", "updates", "workers", "count", "decay")
-SCALED = ("lr", "lr_max", "lr_last")
 
 
 class Stepper:
@@ -32,16 +33,19 @@ class Stepper:
         self.version = 0
         self.lr_max = self.lr_last = 0.0
         method = steps.method
-        kept = method.states | (getattr(method.scale, "state", {}) if steps.tracked else {})
+        kept = method.states | (getattr(steps.scale, "state", {}) if steps.tracked else {})
         self.memory = memory(params, kept, keep_points="sent" in steps.needs)
         self._executor = executor
-        # Programs see numbers as 0-d tensors, filled anew for each push, so nothing is compiled again when they change.
-        self._host = torch.zeros(len(layout.spans), len(NUMBERS), dtype=torch.float64)
+        # Programs see numbers as 0-d views of a table that is filled anew for each push: one row per span, and a first
+        # one, without the spans' scales, for the method's step size.
+        self._host = torch.zeros(1 + len(layout.spans), len(NUMBERS), dtype=torch.float64)
         self._filled = self._host.numpy()
-        self._filled[:, NUMBERS.index("decay")] = [span.weight_decay for span in layout.spans]
-        self._scales = [span.lr_scale for span in layout.spans]
+        self._scales = np.array([[1.0], *([span.lr_scale] for span in layout.spans)])
+        self._filled[1:, -1] = [span.weight_decay for span in layout.spans]
         self._table = self._host.to(params.device)
-        self._scalars = [dict(zip(NUMBERS, row.unbind(), strict=True)) | method.gives for row in self._table]
+        self._plain = Block(dict(zip(NUMBERS, self._host[0].unbind(), strict=True)))
+        rows = [dict(zip(NUMBERS, row.unbind(), strict=True)) | method.gives for row in self._table[1:]]
+        self._spans = list(zip(layout.spans, rows, strict=True))
 
     def point(self, worker: int, workers: int) -> Tensor:
         """The point that ``worker`` gets now, along the η of the latest push."""
@@ -51,7 +55,16 @@ class Stepper:
         return target
 
     def push(
-        self, worker: int, gradient: Tensor, *, delay: int, lr: float, workers: int, count: int, update: bool, reply: bool
+        self,
+        worker: int,
+        gradient: Tensor,
+        *,
+        delay: int,
+        lr: float,
+        workers: int,
+        count: int,
+        update: bool,
+        reply: bool,
     ) -> tuple[dict[str, Any], Tensor | None]:
         """Take a gradient in: into θ if it makes an ``update``, else into the gather.
 
@@ -88,20 +101,16 @@ class Stepper:
 
     def _fill(self, *, lr: float, workers: int, delay: int = 0, count: int = 1) -> float:
         """Set the numbers that the programs read; answers η after the method's step size had its say."""
-        numbers = {"lr": lr, "lr_max": self.lr_max, "lr_last": self.lr_last, "delay": delay}
-        numbers |= {"updates": self.version, "workers": workers, "count": count}
-        scalars = Block({name: torch.tensor(float(value), dtype=torch.float64) for name, value in numbers.items()})
-        numbers["lr"] = rate = float(self.steps.method.step_size.rate(scalars))
-        for row, scale in zip(self._filled, self._scales, strict=True):
-            row[: len(numbers)] = [value * scale if name in SCALED else value for name, value in numbers.items()]
+        self._filled[:, 3:-1] = (delay, self.version, workers, count)
+        self._filled[:, :3] = self._scales * (lr, self.lr_max, self.lr_last)
+        rate = float(self.steps.method.step_size.rate(self._plain))
+        self._filled[:, :1] = self._scales * rate
         if self._table is not self._host:
-            self._table.copy_(self._host, non_blocking=False)
+            self._table.copy_(self._host)
         return rate
 
     def _run(self, program: Program, worker: int, arrays: Mapping[str, Tensor]) -> dict[str, float]:
-        operands = kernels.Operands(
-            {**self.memory.arrays(worker), **arrays}, list(zip(self.layout.spans, self._scalars, strict=True))
-        )
+        operands = kernels.Operands({**self.memory.arrays(worker), **arrays}, self._spans)
         over = self.steps.method.penalty.over
         if over != "element" and "grad" in arrays:
             operands.arrays |= kernels.norms(self.steps.norms, operands, self.layout.layers, over)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -29,14 +28,16 @@ def save_run(run: Run, folder: Path, *, overwrite: bool = False, params: bool = 
     import safetensors.torch
 
     if (folder / CONFIG).exists() and not overwrite:
-        raise StoreError(f"{folder} holds a run already; choose another folder, or overwrite it on purpose (overwrite=True)")
+        raise StoreError(
+            f"{folder} holds a run already; choose another folder, or overwrite it on purpose (overwrite=True)"
+        )
     with written(folder) as new:
         run.history.to_parquet(new / HISTORY, index=False)
         run.evaluations.to_parquet(new / EVALUATIONS, index=False)
         if params:
             safetensors.torch.save_file({n: v.contiguous() for n, v in run.params.items()}, new / PARAMS)
         about = {"status": run.status, "seconds": run.seconds, "quarantined": list(run.quarantined)}
-        write_json(new / CONFIG, {"config": dict(run.config), "run": about, "summary": run.summary()})
+        write_json(new / CONFIG, {"config": {**run.config}, "run": about, "summary": run.summary()})
     return folder
 
 
@@ -63,12 +64,14 @@ def load_run(folder: Path) -> Run:
             quarantined=tuple(int(batch) for batch in about["quarantined"]),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise StoreError(f"{folder / CONFIG} is damaged: it has no valid {error}; delete {folder} and run it again") from error
+        raise StoreError(
+            f"{folder / CONFIG} is damaged: it has no valid {error}; delete {folder} and run it again"
+        ) from error
 
 
 @contextmanager
 def written(folder: Path) -> Iterator[Path]:
-    """A new folder to write into, moved to ``folder`` file by file when all is written. Raises `StoreError` if it fails."""
+    """A new folder to write into; its files move to ``folder`` when all is written. Raises `StoreError` if not."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         new = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder))
@@ -78,7 +81,7 @@ def written(folder: Path) -> Iterator[Path]:
         yield new
         # The configuration goes last: a folder without it holds no run.
         for path in sorted(new.iterdir(), key=lambda path: path.name == CONFIG):
-            os.replace(path, folder / path.name)
+            path.replace(folder / path.name)
     except OSError as error:
         reason = error.strerror or str(error)
         raise StoreError(f"cannot save into {folder}: {reason}; free some space or choose another folder") from error

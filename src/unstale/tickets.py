@@ -15,6 +15,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from unstale import checks
 from unstale.errors import ArgumentError
 from unstale.flat import Layout, load
 
@@ -75,8 +76,8 @@ class Ledger:
     """
 
     def __init__(self, total: int | None = None, per_epoch: int = 1) -> None:
-        self.total = total
-        self.per_epoch = per_epoch
+        self.total = None if total is None else checks.whole("batches", total, 1)
+        self.per_epoch = checks.whole("batches_per_epoch", per_epoch, 1)
         self.incarnations = [uuid.uuid4().hex]
         self.out: dict[tuple[str, int], Entry] = {}
         self.by_worker: dict[int, tuple[str, int]] = {}
@@ -176,7 +177,9 @@ class Ledger:
         """Go on from there: tickets that were out still count, new ones carry a new incarnation."""
         for name in ("total", "per_epoch"):
             if state[name] != getattr(self, name):
-                raise ArgumentError(f"{name} must be the same as when the state was saved ({state[name]}), got {getattr(self, name)}")
+                raise ArgumentError(
+                    f"{name} must be the same as when the state was saved ({state[name]}), got {getattr(self, name)}"
+                )
         # This server's own first incarnation stays last: new tickets cannot be taken for old ones.
         self.incarnations = [*state["incarnations"], self.incarnations[-1]]
         entries = [Entry((incarnation, number), *rest) for incarnation, number, *rest in state["out"]]

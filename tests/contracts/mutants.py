@@ -167,7 +167,7 @@ class EagerAdaption(methods.DelayAdaptive):
 
 
 class OneMomentum(methods.MomentumPerWorker):
-    state = {"v": per_worker(), "S": vector(sum_of="v"), "shared": vector()}  # noqa: RUF012
+    state = {"v": per_worker(), "S": vector(sum_of="v"), "shared": vector()}
 
     def step(self, x: Block, g: Tensor) -> Step:
         v = self.momentum * x.shared + g
@@ -240,7 +240,7 @@ class AlwaysPenalised(Steps):
 class StatisticsFirst(Steps):
     def contribution(self, x: Block) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
         step = self.method.update.step(x, x.grad)
-        return super().contribution(x.replaced(self.method.scale.observe(x, step)))
+        return super().contribution(x.replaced(self.scale.observe(x, step)))
 
 
 class PreviousRate(Steps):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-
 from tests.contracts.reference import REFERENCES, RHO, Vector
 from tests.contracts.test_contracts import METHODS
+
 from unstale.clocks import Gamma
 from unstale.methods import get
 from unstale.server import Server

@@ -90,13 +90,13 @@ def test_is_plain_data() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"size": 0}, "size must be at least 1, got 0"),
-        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"size": 0}, "size must be a whole number of at least 1, got 0"),
+        ({"batch_size": 0}, "batch_size must be a whole number of at least 1, got 0"),
         ({"batch_size": 11}, "batch_size must be at most the 10 examples there are, got 11"),
-        ({"batch_size": True}, "batch_size must be a whole number, got True"),
-        ({"batch_size": 2.0}, "batch_size must be a whole number, got 2.0"),
-        ({"seed": -1}, "seed must be at least 0, got -1"),
-        ({"seed": None}, "seed must be a whole number, got None"),
+        ({"batch_size": True}, r"batch_size must be a whole number of at least \d, got True"),
+        ({"batch_size": 2.0}, r"batch_size must be a whole number of at least \d, got 2.0"),
+        ({"seed": -1}, "seed must be a whole number of at least 0, got -1"),
+        ({"seed": None}, r"seed must be a whole number of at least \d, got None"),
     ],
 )
 def test_refusals(arguments: dict[str, Any], message: str) -> None:
@@ -105,7 +105,7 @@ def test_refusals(arguments: dict[str, Any], message: str) -> None:
 
 
 def test_refuses_batches_before_the_first() -> None:
-    with pytest.raises(ArgumentError, match="batch must be at least 0, got -1"):
+    with pytest.raises(ArgumentError, match="batch must be a whole number of at least 0, got -1"):
         Batches(4, 2, 0).indices(-1)
 
 

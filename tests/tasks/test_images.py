@@ -132,10 +132,10 @@ def test_files_that_do_not_fit_are_named(root: Path, name: str, array: NDArray[A
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"train_size": 0}, "train_size must be at least 1, got 0"),
+        ({"train_size": 0}, "train_size must be a whole number of at least 1, got 0"),
         ({"train_size": 13}, "train_size must be at most the 12 examples there are, got 13; None takes all"),
         ({"test_size": True}, "test_size must be a whole number"),
-        ({"width": 0}, "width must be at least 1"),
+        ({"width": 0}, "width must be a whole number of at least 1"),
     ],
 )
 def test_options_that_do_not_fit(root: Path, options: dict[str, Any], message: str) -> None:

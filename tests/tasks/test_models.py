@@ -83,10 +83,10 @@ def test_resnet_initialisation() -> None:
     ("arguments", "message"),
     [
         ({"depth": 18}, "depth must be 6n \\+ 2, got 18; the nearest are 14 and 20"),
-        ({"depth": 2}, "depth must be at least 8, got 2"),
+        ({"depth": 2}, "depth must be a whole number of at least 8, got 2"),
         ({"depth": 8.0}, "depth must be a whole number"),
-        ({"depth": 8, "width": 0}, "width must be at least 1"),
-        ({"depth": 8, "channels": 0}, "channels must be at least 1"),
+        ({"depth": 8, "width": 0}, "width must be a whole number of at least 1"),
+        ({"depth": 8, "channels": 0}, "channels must be a whole number of at least 1"),
         ({"depth": 8, "classes": True}, "classes must be a whole number"),
     ],
 )
@@ -103,7 +103,7 @@ def test_mlp() -> None:
     assert torch.equal(model(x), last(second(first(x.flatten(1)).relu()).relu()))
     assert count(MLP(64)) == 85_002
     assert count(MLP(6, hidden=())) == 70
-    with pytest.raises(ArgumentError, match="hidden must be at least 1, got 0"):
+    with pytest.raises(ArgumentError, match="hidden must be a whole number of at least 1, got 0"):
         MLP(6, hidden=(0,))
 
 
@@ -115,5 +115,5 @@ def test_models_by_name() -> None:
     assert count(for_images("resnet20", (3, 8, 8), 10, width=4)()) == resnet_parameters(20, 4, 3, 10)
     with pytest.raises(UnknownNameError, match="unknown model 'resnet9'; did you mean resnet8"):
         for_images("resnet9", (1, 8, 8), 10)
-    with pytest.raises(ArgumentError, match="width must be at least 1, got 0"):
+    with pytest.raises(ArgumentError, match="width must be a whole number of at least 1, got 0"):
         for_images("mlp", (1, 8, 8), 10, width=0)

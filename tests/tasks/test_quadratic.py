@@ -99,7 +99,7 @@ def test_pickling() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"dimensions": 0}, "dimensions must be at least 1"),
+        ({"dimensions": 0}, "dimensions must be a whole number of at least 1"),
         ({"samples": 1.5}, "samples must be a whole number"),
         ({"condition": 0.5}, "condition must be a finite number of at least 1, got 0.5"),
         ({"condition": True}, "condition must be a finite number of at least 1, got True"),
@@ -107,7 +107,7 @@ def test_pickling() -> None:
         ({"noise": -1.0}, "noise must be a finite number of at least 0, got -1.0"),
         ({"noise": float("inf")}, "noise must be a finite number"),
         ({"noise": "1"}, "noise must be a finite number"),
-        ({"seed": -1}, "seed must be at least 0"),
+        ({"seed": -1}, "seed must be a whole number of at least 0"),
     ],
 )
 def test_refusals(options: dict[str, Any], message: str) -> None:

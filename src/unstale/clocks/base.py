@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import functools
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
-from unstale.checks import is_finite, whole
+from unstale.checks import set_number, whole
 from unstale.clocks.schedule import TILE, FloatArray, Schedule, Tiles, barrier_time, merge
-from unstale.errors import ArgumentError
 
-__all__ = ["Clock", "DurationStream", "RandomClock", "number", "set_number"]
+__all__ = ["Clock", "DurationStream", "RandomClock"]
 
 _CLOCKS = 0xC10C  # keeps a run's clock apart from whatever else is drawn from the same seed
 _JOBS, _WORKERS = 0, 1  # the last word of the counter: what a tile is for
@@ -150,21 +148,6 @@ class DurationStream:
         row: list[float] = self._tile(worker // TILE, job // TILE)[worker % TILE].tolist()
         self._rows[worker] = (job // TILE, row)
         return row
-
-
-def number(name: str, value: object, accept: Callable[[float], bool], rule: str, remedy: str) -> float:
-    """A plain float.
-
-    Raises: ArgumentError where ``value`` is no finite number, or not one that ``accept`` takes.
-    """
-    if not is_finite(value) or not accept(float(value)):
-        raise ArgumentError(f"{name} must {rule}, got {value!r}; {remedy}")
-    return float(value)
-
-
-def set_number(record: object, name: str, accept: Callable[[float], bool], rule: str, remedy: str) -> None:
-    """Make a frozen record's field a plain float, under the same rules as ``number``."""
-    object.__setattr__(record, name, number(name, getattr(record, name), accept, rule, remedy))
 
 
 def _generator(key: np.ndarray, worker_tile: int, job_tile: int, purpose: int) -> np.random.Generator:

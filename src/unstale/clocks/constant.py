@@ -7,7 +7,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from unstale.clocks.base import Clock, number, set_number
+from unstale.checks import number, set_number
+from unstale.clocks.base import Clock
 from unstale.clocks.schedule import TILE, FloatArray, Tiles
 from unstale.errors import ArgumentError
 

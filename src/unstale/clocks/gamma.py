@@ -7,7 +7,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from unstale.clocks.base import RandomClock, set_number
+from unstale.checks import set_number
+from unstale.clocks.base import RandomClock
 from unstale.clocks.schedule import FloatArray
 
 __all__ = ["Gamma"]

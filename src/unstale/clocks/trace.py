@@ -10,7 +10,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from unstale.clocks.base import Clock, number
+from unstale.checks import number
+from unstale.clocks.base import Clock
 from unstale.clocks.schedule import TILE, FloatArray, Tiles
 from unstale.errors import ArgumentError, DataError
 

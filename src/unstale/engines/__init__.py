@@ -38,7 +38,7 @@ def train(
     callbacks: see `Callback`; progress: show a progress bar on standard error.
 
     And, by keyword (`Plan`):
-    clock: how long a gradient takes (default ``Gamma(cv=0.1)``). lr: η, a `Recipe`, or a function of progress in epochs.
+    clock: how long a gradient takes (default ``Gamma(cv=0.1)``). lr: η, a `Recipe`, or a function of progress (epochs).
     epochs, batch_size, seed, weight_decay. decay_norm_and_bias: whether λ also acts on BatchNorm and biases.
     drop_last: leave out an epoch's last, smaller batch. eval_every: epochs between evaluations.
     batch_norm: "shared", "per-worker" or "recalibrate". on_nonfinite: "apply", "reject" or "raise".

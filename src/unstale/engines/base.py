@@ -30,7 +30,8 @@ __all__ = ["Engine", "Plan"]
 class Engine(Protocol):
     """Who computes the gradients, and when they arrive."""
 
-    def __call__(self, plan: Plan, callbacks: tuple[Callback, ...] = ()) -> Run: ...
+    def __call__(self, plan: Plan, callbacks: tuple[Callback, ...] = ()) -> Run:
+        """Carry out a plan."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +61,9 @@ class Plan:
         if not isinstance(self.task, Task):
             raise ArgumentError(f"task must be a Task, such as unstale.tasks.digits(), got {type(self.task).__name__}")
         if not isinstance(self.clock, Clock):
-            raise ArgumentError(f"clock must be a Clock, such as unstale.clocks.Gamma(), got {type(self.clock).__name__}")
+            raise ArgumentError(
+                f"clock must be a Clock, such as unstale.clocks.Gamma(), got {type(self.clock).__name__}"
+            )
         checks.whole("workers", self.workers, 1)
         checks.whole("seed", self.seed, 0)
         checks.positive("epochs", self.epochs)
@@ -72,7 +75,7 @@ class Plan:
             raise ArgumentError(f"dtype must be a floating-point torch.dtype, got {self.dtype!r}")
         # Both look at their arguments when they are made: better now than after the data are loaded.
         assert self.batches.per_epoch
-        assert self.schedule
+        assert callable(self.schedule)
 
     @cached_property
     def batches(self) -> Batches:
@@ -106,7 +109,7 @@ class Plan:
         )
 
     def describe(self) -> dict[str, Plain]:
-        """The configuration as plain JSON values: two runs with the same one, on one machine, are the same to the bit."""
+        """The configuration as JSON values: two runs with the same one, on one machine, are the same to the bit."""
         named = {name: describe(getattr(self, name)) for name in self.__dataclass_fields__}
         return {**named, "task": self.task.describe(), "dtype": str(self.dtype).removeprefix("torch.")}
 

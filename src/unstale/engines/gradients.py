@@ -24,7 +24,7 @@ _FORWARD = 0xF0D  # keeps a ticket's random numbers (dropout, augmentation) apar
 
 @dataclass(frozen=True)
 class Computed:
-    """A gradient, (d,), with the loss it came with and the buffers as the forward pass left them; valid until the next."""
+    """A gradient, (d,), its loss, and the buffers as the forward pass left them; valid until the next."""
 
     loss: float
     gradient: Tensor
@@ -72,7 +72,7 @@ def seed_torch(seed: int, batch: int) -> None:
     """Give torch's generators the random numbers of one ticket."""
     word = int(np.random.SeedSequence([seed, batch, _FORWARD]).generate_state(1, np.uint64)[0] >> np.uint64(1))
     torch.default_generator.manual_seed(word)
-    if torch.cuda.is_initialized():
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.manual_seed_all(word)
 
 
@@ -80,7 +80,7 @@ def seed_torch(seed: int, batch: int) -> None:
 def one_thread() -> Iterator[None]:
     """One torch thread and torch's random state borrowed: both as they were afterwards."""
     threads = torch.get_num_threads()
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
     with torch.random.fork_rng(devices=devices):
         torch.set_num_threads(1)
         try:

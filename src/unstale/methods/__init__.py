@@ -1,19 +1,7 @@
 """How a stale gradient becomes a step: the slots, their parts, and the catalogue of published methods."""
 
 from unstale.methods.admission import EveryPush, MaxDelay
-from unstale.methods.base import (
-    Admission,
-    Correction,
-    Gate,
-    Gather,
-    Local,
-    Method,
-    Penalty,
-    Predict,
-    Scale,
-    StepSize,
-    Update,
-)
+from unstale.methods.base import Method
 from unstale.methods.block import Block, State, Step, per_worker, scalar, vector
 from unstale.methods.catalogue import (
     Entry,
@@ -45,6 +33,7 @@ from unstale.methods.part import Part
 from unstale.methods.penalty import Delay, Gap, NoPenalty, NormGap, RootDelay
 from unstale.methods.predict import AlongAllMomenta, AlongOwnMomentum, Here
 from unstale.methods.scale import AverageStep
+from unstale.methods.slots import Admission, Correction, Gate, Gather, Local, Penalty, Predict, Scale, StepSize, Update
 from unstale.methods.step_size import DelayAdaptive, Scheduled
 from unstale.methods.update import HeavyBall, MomentumPerWorker, Nesterov, NesterovPerWorker, Sgd
 

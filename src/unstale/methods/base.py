@@ -5,129 +5,37 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, Protocol, runtime_checkable
-
-from torch import Tensor
+from typing import ClassVar
 
 from unstale.errors import MethodError
 from unstale.methods.admission import EveryPush
-from unstale.methods.block import Block, State, Step, Writes
+from unstale.methods.block import State
 from unstale.methods.correction import NoCorrection
-from unstale.methods.gate import Open, Standing
+from unstale.methods.gate import Open
 from unstale.methods.gather import Each
 from unstale.methods.local import OneGradient
 from unstale.methods.penalty import NoPenalty
 from unstale.methods.predict import Here
 from unstale.methods.scale import AverageStep
+from unstale.methods.slots import (
+    SLOTS,
+    Admission,
+    Correction,
+    Gate,
+    Gather,
+    Local,
+    Penalty,
+    Predict,
+    Scale,
+    StepSize,
+    Update,
+)
 from unstale.methods.step_size import Scheduled
 from unstale.methods.update import Sgd
 
-__all__ = [
-    "Admission",
-    "Correction",
-    "Gate",
-    "Gather",
-    "Local",
-    "Method",
-    "Penalty",
-    "Predict",
-    "Scale",
-    "StepSize",
-    "Update",
-]
+__all__ = ["Method"]
 
 
-@runtime_checkable
-class Gate(Protocol):
-    """May this worker start now?"""
-
-    def open(self, standing: Standing) -> bool: ...
-
-
-@runtime_checkable
-class Local(Protocol):
-    """What does a worker send?"""
-
-    @property
-    def steps(self) -> int: ...
-
-
-@runtime_checkable
-class Admission(Protocol):
-    """Is this gradient used? Is a gradient that is still being computed given up?"""
-
-    def admit(self, delay: int) -> bool: ...
-    def cancel(self, delay: int) -> bool: ...
-
-
-@runtime_checkable
-class Correction(Protocol):
-    """What is added to the raw gradient for the drift of θ since it was sent?"""
-
-    def correct(self, x: Block, g: Tensor) -> tuple[Tensor, Writes]: ...
-
-
-@runtime_checkable
-class Penalty(Protocol):
-    """What divides the gradient? ``over`` says whether it takes norms, and over what."""
-
-    @property
-    def over(self) -> Literal["element", "layer", "model"]: ...
-    def norms(self, x: Block) -> Writes: ...
-    def divisor(self, x: Block) -> Tensor | float: ...
-
-
-@runtime_checkable
-class Gather(Protocol):
-    """How many gradients make one update?"""
-
-    @property
-    def every_push(self) -> bool: ...
-    def target(self, live: int) -> int: ...
-    def add(self, x: Block, g: Tensor) -> Tensor: ...
-    def mean(self, x: Block, total: Tensor) -> Tensor: ...
-
-
-@runtime_checkable
-class StepSize(Protocol):
-    """η as scheduled, or by delay? Sees numbers only."""
-
-    def rate(self, x: Block) -> Tensor: ...
-
-
-@runtime_checkable
-class Update(Protocol):
-    """How does a gradient move θ?"""
-
-    def step(self, x: Block, g: Tensor) -> Step: ...
-
-
-@runtime_checkable
-class Predict(Protocol):
-    """Which point does the reply carry?"""
-
-    def point(self, x: Block) -> Tensor: ...
-
-
-@runtime_checkable
-class Scale(Protocol):
-    """The average step C, in which gaps are measured."""
-
-    def size(self, x: Block) -> Tensor: ...
-    def observe(self, x: Block, step: Step) -> Writes: ...
-
-
-SLOTS: Mapping[str, type] = {
-    "gate": Gate,
-    "local": Local,
-    "admission": Admission,
-    "correction": Correction,
-    "penalty": Penalty,
-    "gather": Gather,
-    "step_size": StepSize,
-    "update": Update,
-    "predict": Predict,
-}
 # What every block has, whatever the parts: these need not be declared by anyone.
 NUMBERS = frozenset({"lr", "lr_max", "lr_last", "delay", "updates", "workers", "count", "decay"})
 DERIVED = frozenset({"theta", "sent", "drift", "average_step", "prediction"})
@@ -159,7 +67,8 @@ class Method:
             if isinstance(getattr(self, slot), type) or not isinstance(getattr(self, slot), protocol):
                 wanted = " and ".join(_members(protocol))
                 raise MethodError(
-                    f"{slot} must be a part with {wanted}, got {getattr(self, slot)!r}; see unstale.methods.{protocol.__name__}"
+                    f"{slot} must be a part with {wanted}, got {getattr(self, slot)!r}; "
+                    f"see unstale.methods.{protocol.__name__}"
                 )
         _check_coherence(self)
 
@@ -232,7 +141,8 @@ def _check_gathered(method: Method, owners: Mapping[str, tuple[str, State]]) -> 
     if type(method.step_size) is not Scheduled:
         raise MethodError(
             f"step_size={type(method.step_size).__name__} follows the delay of one gradient, but "
-            f"gather={type(method.gather).__name__} makes one update of several; use step_size=Scheduled() or gather=Each()"
+            f"gather={type(method.gather).__name__} makes one update of several; "
+            "use step_size=Scheduled() or gather=Each()"
         )
     mine = {name for name, (slot, state) in owners.items() if slot == "update" and state.kind == "per_worker"}
     if mine:

@@ -23,7 +23,9 @@ from unstale.methods.update import HeavyBall, MomentumPerWorker, Nesterov, Neste
 __all__ = ["Entry", "catalogue", "get", "names", "parse"]
 
 BARKAI = "Barkai, Hakimi, Schuster: Gap-Aware Mitigation of Gradient Staleness. ICLR 2020, arXiv 1909.10802"
-HAKIMI = "Hakimi, Barkai, Gabel, Schuster: Taming Momentum in a Distributed Asynchronous Environment. 2019, arXiv 1907.11612"
+HAKIMI = (
+    "Hakimi, Barkai, Gabel, Schuster: Taming Momentum in a Distributed Asynchronous Environment. 2019, arXiv 1907.11612"
+)
 ZHANG = "Zhang, Gupta, Lian, Liu: Staleness-aware Async-SGD for Distributed Deep Learning. 2015, arXiv 1511.05950"
 ZHENG = "Zheng et al.: Asynchronous Stochastic Gradient Descent with Delay Compensation. ICML 2017, arXiv 1609.08326"
 DEAN = "Dean et al.: Large Scale Distributed Deep Networks. NIPS 2012"
@@ -56,9 +58,7 @@ _ENTRIES: dict[str, Entry] = {}
 Build = TypeVar("Build", bound=Callable[..., Method])
 
 
-def _published(
-    equation: str, source: str, variants: tuple[Mapping[str, object], ...] = ()
-) -> Callable[[Build], Build]:
+def _published(equation: str, source: str, variants: tuple[Mapping[str, object], ...] = ()) -> Callable[[Build], Build]:
     """Put a constructor into the catalogue; its docstring's first line is the summary."""
 
     def register(build: Build) -> Build:
@@ -116,7 +116,11 @@ def dana_sa(momentum: float = 0.9, plus_one: bool = False) -> Method:
     return Method(update=update, predict=predict, penalty=Delay(plus_one), name="dana_sa")
 
 
-@_published("g ← g/(1 + |θ − w_i|/C), then dana; R follows the v_i of each push", BARKAI, variants=({"reference": "prediction"},))
+@_published(
+    "g ← g/(1 + |θ − w_i|/C), then dana; R follows the v_i of each push",
+    BARKAI,
+    variants=({"reference": "prediction"},),
+)
 def dana_ga(momentum: float = 0.9, reference: Literal["server", "prediction"] = "server") -> Method:
     """DANA with gap-aware gradients."""
     update, predict = MomentumPerWorker(momentum), AlongAllMomenta()
@@ -195,7 +199,9 @@ def get(method: str | Method, **arguments: object) -> Method:
     """
     if isinstance(method, Method):
         if arguments:
-            raise ArgumentError(f"{sorted(arguments)} apply to a method's name, got a Method; build it with them instead")
+            raise ArgumentError(
+                f"{sorted(arguments)} apply to a method's name, got a Method; build it with them instead"
+            )
         return method
     name, written = parse(method)
     if name not in _ENTRIES:

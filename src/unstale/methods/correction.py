@@ -52,11 +52,11 @@ class AdaptiveDelayCompensation(Part):
     m: float = 0.95
     eps: float = 1e-7
     needs = frozenset({"sent", "drift"})
-    state = {"MS": per_worker()}  # noqa: RUF012
+    state = {"MS": per_worker()}
 
     def __post_init__(self) -> None:
         number("c", self.c, 0.0)
-        number("m", self.m, 0.0, 1.0, open_top=True)
+        number("m", self.m, 0.0, 1.0)
         number("eps", self.eps, 0.0)
 
     def correct(self, x: Block, g: Tensor) -> tuple[Tensor, Writes]:

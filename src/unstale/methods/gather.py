@@ -41,7 +41,7 @@ class Mean(Part):
 
     count: int | str = "workers"
     spare: int = 0
-    state = {"gathered": vector()}  # noqa: RUF012
+    state = {"gathered": vector()}
 
     def __post_init__(self) -> None:
         if self.count != "workers":

@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import ClassVar
 
-from unstale.errors import MethodError
+from unstale import checks
+from unstale.errors import ArgumentError, MethodError
 from unstale.methods.block import State
 
 __all__ = ["Part", "number", "whole"]
@@ -24,15 +25,16 @@ class Part:
     gives: ClassVar[tuple[str, ...]] = ()
 
 
-def number(name: str, value: float, low: float, high: float = math.inf, *, open_top: bool = False) -> None:
-    """Check ``low <= value <= high`` (``< high`` with ``open_top``), finite, and no bool."""
-    good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if not good or value < low or value > high or (open_top and value == high):
-        top = "" if high == math.inf else f" and {'below' if open_top else 'at most'} {high:g}"
+def number(name: str, value: float, low: float, below: float = math.inf) -> None:
+    """Check that a part's number is finite and ``low <= value < below``. Raises `MethodError`."""
+    top = "" if below == math.inf else f" and below {below:g}"
+    if not checks.is_finite(value) or value < low or value >= below:
         raise MethodError(f"{name} must be a finite number of at least {low:g}{top}, got {value!r}")
 
 
-def whole(name: str, value: int, low: int) -> None:
-    """Check that ``value`` is an int of at least ``low``, and no bool."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < low:
-        raise MethodError(f"{name} must be a whole number of at least {low}, got {value!r}")
+def whole(name: str, value: int, least: int) -> None:
+    """Check that a part's number is whole and at least ``least``. Raises `MethodError`."""
+    try:
+        checks.whole(name, value, least)
+    except ArgumentError as error:
+        raise MethodError(str(error)) from None

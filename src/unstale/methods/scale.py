@@ -25,10 +25,10 @@ class AverageStep(Part):
 
     rho: float = 0.999
     eps: float = 1e-8
-    state = {"R": vector()}  # noqa: RUF012
+    state = {"R": vector()}
 
     def __post_init__(self) -> None:
-        number("rho", self.rho, 0.0, 1.0, open_top=True)
+        number("rho", self.rho, 0.0, 1.0)
         number("eps", self.eps, 0.0)
 
     def size(self, x: Block) -> Tensor:

@@ -43,6 +43,7 @@ class Steps:
 
     def __init__(self, method: Method, *, measured: bool) -> None:
         self.method = method
+        self.scale = method.scale
         self.measured = measured
         self.needs = method.needs | ({"sent", "drift", "average_step"} if measured else frozenset())
         self.tracked = "average_step" in self.needs
@@ -88,7 +89,7 @@ class Steps:
         step = self.method.update.step(x, g)
         writes = {**step.writes, "theta": x.theta + step.change}
         if self.tracked:
-            writes |= self.method.scale.observe(x, step)
+            writes |= self.scale.observe(x, step)
         if "gathered" in x.__dict__:
             writes["gathered"] = torch.zeros_like(x.gathered)
         return writes
@@ -103,14 +104,18 @@ class Steps:
         if "drift" in self.needs:
             extra["drift"] = x.theta - x.sent
         if "average_step" in self.needs:
-            extra["average_step"] = self.method.scale.size(x)
+            extra["average_step"] = self.scale.size(x)
         if "prediction" in self.needs:
             extra["prediction"] = self.point(x.replaced({"lr": x.lr_last}))
         return x.replaced(extra) if extra else x
 
     def telling(self, x: Block, divisor: Tensor) -> dict[str, Tensor]:
         """Element-wise terms of the receipt's figures."""
-        sums = {"penalty": divisor, "extreme": (divisor > EXTREME).to(x.theta.dtype)} if divisor.ndim else {"penalty": divisor}
+        sums = (
+            {"penalty": divisor, "extreme": (divisor > EXTREME).to(x.theta.dtype)}
+            if divisor.ndim
+            else {"penalty": divisor}
+        )
         if self.measured:
             sums |= {"gap": x.drift * x.drift, "normalised_gap": x.drift.abs() / x.average_step}
         return sums

@@ -27,14 +27,14 @@ class _Momentum(Part):
     gives = ("momentum",)
 
     def __post_init__(self) -> None:
-        number("momentum", self.momentum, 0.0, 1.0, open_top=True)
+        number("momentum", self.momentum, 0.0, 1.0)
 
 
 @dataclass(frozen=True)
 class HeavyBall(_Momentum):
     """v ← γv + g;  θ ← θ − ηv. Source: Polyak 1964."""
 
-    state = {"v": vector()}  # noqa: RUF012
+    state = {"v": vector()}
 
     def step(self, x: Block, g: Tensor) -> Step:
         """One momentum shared by all workers."""
@@ -46,7 +46,7 @@ class HeavyBall(_Momentum):
 class Nesterov(_Momentum):
     """v ← γv + g;  θ ← θ − η(g + γv): torch.optim.SGD(nesterov=True), run by the server."""
 
-    state = {"v": vector()}  # noqa: RUF012
+    state = {"v": vector()}
 
     def step(self, x: Block, g: Tensor) -> Step:
         """One momentum shared by all workers."""
@@ -58,7 +58,7 @@ class Nesterov(_Momentum):
 class MomentumPerWorker(_Momentum):
     """v_i ← γv_i + g;  S ← S + v_i − v_i(old);  θ ← θ − ηv_i. Source: Hakimi et al. 2019 (arXiv 1907.11612)."""
 
-    state = {"v": per_worker(), "S": vector(sum_of="v")}  # noqa: RUF012
+    state = {"v": per_worker(), "S": vector(sum_of="v")}
 
     def step(self, x: Block, g: Tensor) -> Step:
         """One momentum per worker, and S, their sum."""
@@ -70,7 +70,7 @@ class MomentumPerWorker(_Momentum):
 class NesterovPerWorker(_Momentum):
     """v_i ← γv_i + g;  θ ← θ − η(γv_i + g). Source: Hakimi et al. 2019 (arXiv 1907.11612), DANA-Slim."""
 
-    state = {"v": per_worker()}  # noqa: RUF012
+    state = {"v": per_worker()}
 
     def step(self, x: Block, g: Tensor) -> Step:
         """One momentum per worker."""

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.nn.utils.rnn import PackedSequence
 
+from unstale.checks import whole
 from unstale.describe import Plain, describe
 from unstale.errors import ArgumentError
-from unstale.tasks.batches import examples, fingerprint, whole_number
+from unstale.tasks.batches import examples, fingerprint
 
 __all__ = ["Batch", "Evaluation", "Task", "forward"]
 
@@ -98,7 +99,7 @@ class Task:
 
         Raises: ArgumentError if the factory gives no module, or one whose shapes are not known yet.
         """
-        seed = whole_number("seed", seed, 0)
+        seed = whole("seed", seed, 0)
         if isinstance(self._model, nn.Module):
             return copy.deepcopy(self._model)
         with torch.random.fork_rng(devices=[]):
@@ -124,7 +125,7 @@ class Task:
         The model, which must be on ``device``, is in evaluation mode meanwhile; afterwards each of its parts is in its
         previous mode again.
         """
-        batch_size = whole_number("batch_size", batch_size, 1)
+        batch_size = whole("batch_size", batch_size, 1)
         losses = scores = 0.0
         with _evaluating(model):
             for start in range(0, self.test_size, batch_size):

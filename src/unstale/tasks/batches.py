@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import numbers
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -15,23 +14,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import IterableDataset, TensorDataset, default_collate
 
+from unstale.checks import whole
 from unstale.errors import ArgumentError
 
-__all__ = ["Batches", "Examples", "examples", "fingerprint", "whole_number"]
+__all__ = ["Batches", "Examples", "examples", "fingerprint"]
 
 _STREAM = 0xBA7C4  # keeps these permutations apart from any other use of (seed, epoch)
-
-
-def whole_number(name: str, value: object, at_least: int) -> int:
-    """``value`` as an int.
-
-    Raises: ArgumentError if it is a bool, not a whole number, or below ``at_least``.
-    """
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        raise ArgumentError(f"{name} must be a whole number, got {value!r}; pass an int of at least {at_least}")
-    if int(value) < at_least:
-        raise ArgumentError(f"{name} must be at least {at_least}, got {int(value)}")
-    return int(value)
 
 
 @lru_cache(maxsize=8)
@@ -58,7 +46,7 @@ class Batches:
 
     def __post_init__(self) -> None:
         for field, least in (("size", 1), ("batch_size", 1), ("seed", 0)):
-            object.__setattr__(self, field, whole_number(field, getattr(self, field), least))
+            object.__setattr__(self, field, whole(field, getattr(self, field), least))
         if self.batch_size > self.size:
             rule = f"batch_size must be at most the {self.size} examples there are"
             raise ArgumentError(f"{rule}, got {self.batch_size}; use batch_size={self.size} for the full batch")
@@ -71,11 +59,11 @@ class Batches:
 
     def epoch(self, batch: int) -> int:
         """The data epoch that batch number ``batch`` belongs to."""
-        return whole_number("batch", batch, 0) // self.per_epoch
+        return whole("batch", batch, 0) // self.per_epoch
 
     def indices(self, batch: int) -> NDArray[np.int64]:
         """The examples of batch number ``batch``: (B,) int64, a fresh array."""
-        start = whole_number("batch", batch, 0) % self.per_epoch * self.batch_size
+        start = whole("batch", batch, 0) % self.per_epoch * self.batch_size
         return _permutation(self.size, self.seed, self.epoch(batch))[start : start + self.batch_size].copy()
 
 

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from unstale.checks import whole
 from unstale.errors import ArgumentError, DataError
 from unstale.tasks.base import Task
-from unstale.tasks.batches import whole_number
 from unstale.tasks.models import for_images
 from unstale.tasks.scores import accuracy, commonest_class_share
 
@@ -119,7 +119,7 @@ def _first(name: str, size: int | None, pictures: Pictures) -> Pictures:
     pixels, targets = pictures
     if size is None:
         return pictures
-    if whole_number(name, size, 1) > len(pixels):
+    if whole(name, size, 1) > len(pixels):
         raise ArgumentError(f"{name} must be at most the {len(pixels)} examples there are, got {size}; None takes all")
     chosen = np.random.default_rng(0).permutation(len(pixels))[:size]
     return pixels[chosen], targets[chosen]

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from unstale.checks import whole
 from unstale.errors import ArgumentError
 from unstale.tasks.base import Task
-from unstale.tasks.batches import whole_number
 
 __all__ = ["HalfSquares", "Point", "Quadratic", "curvature", "quadratic"]
 
@@ -85,9 +85,9 @@ def quadratic(
 
     Raises: ArgumentError unless dimensions ≥ 1, samples ≥ 1, condition ≥ 1 and noise ≥ 0.
     """
-    shape = whole_number("samples", samples, 1), whole_number("dimensions", dimensions, 1)
+    shape = whole("samples", samples, 1), whole("dimensions", dimensions, 1)
     for name, value, least in (("condition", condition, 1.0), ("noise", noise, 0.0)):
         if isinstance(value, bool) or not (isinstance(value, int | float) and least <= value < math.inf):
             raise ArgumentError(f"{name} must be a finite number of at least {least:g}, got {value!r}")
-    generator = torch.Generator().manual_seed(whole_number("seed", seed, 0))
+    generator = torch.Generator().manual_seed(whole("seed", seed, 0))
     return Quadratic(1.0 + noise * torch.randn(shape, generator=generator), float(condition))

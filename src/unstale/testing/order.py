@@ -20,7 +20,7 @@ THETA, GRADIENT, DECAY, RATE = 3.0, 5.0, 0.5, 0.25
 class _Spy(Part):
     """Notes each call as (step, what it was given)."""
 
-    state = {"R": vector(7.0)}  # noqa: RUF012
+    state = {"R": vector(7.0)}
     needs = frozenset({"drift", "sent", "average_step"})
     over: Literal["element"] = "element"
     every_push = True
@@ -60,7 +60,7 @@ class _Spy(Part):
 
 
 class _SpiedScale(Part):
-    state = {"R": vector(7.0)}  # noqa: RUF012
+    state = {"R": vector(7.0)}
 
     def __init__(self, notes: list[tuple[str, float]]) -> None:
         self.notes = notes

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 
 import torch
@@ -23,10 +22,10 @@ def _momentum(method: Method) -> float:
     return float(getattr(method.update, "momentum", 0.0))
 
 
-def _torch_sgd(params: Tensor, method: Method, **options: float) -> torch.optim.SGD:
+def _torch_sgd(params: Tensor, method: Method, lr: float, weight_decay: float) -> torch.optim.SGD:
     """The optimiser that a method with these parts is when there is one worker."""
     nesterov = not isinstance(method.update, methods.Sgd | methods.HeavyBall) and _momentum(method) > 0
-    return torch.optim.SGD([params], momentum=_momentum(method), nesterov=nesterov, **options)
+    return torch.optim.SGD([params], lr=lr, momentum=_momentum(method), nesterov=nesterov, weight_decay=weight_decay)
 
 
 def _predicts(method: Method) -> bool:
@@ -103,7 +102,7 @@ def prediction_uses_the_rate_of_its_push(subject: Subject) -> None:
 
 
 def constant_gradient_limit(method: Method, workers: int) -> float | None:
-    """What the gap penalty tends to under a constant gradient, round-robin, at constant η; None where theory is silent."""
+    """Where the gap penalty tends under a constant gradient, round-robin, at constant η; None if theory is silent."""
     if not every_push_counts(method) or not isinstance(method.gate, Open):
         return None
     if not isinstance(method.step_size, methods.Scheduled) or not isinstance(method.correction, methods.NoCorrection):
@@ -138,7 +137,9 @@ def constant_gradients_are_divided_by_their_gap(subject: Subject) -> None:
         assert arrival is not None
         assert arrival.receipt.penalty is not None
         assert math.isclose(arrival.receipt.penalty, limit, rel_tol=0.02), (arrival.receipt.penalty, limit)
-        assert math.isclose(arrival.receipt.normalised_gap or 0.0, limit - 1, rel_tol=0.05) or subject.method.penalty == methods.Gap("prediction")
+        assert math.isclose(
+            arrival.receipt.normalised_gap or 0.0, limit - 1, rel_tol=0.05
+        ) or subject.method.penalty == methods.Gap("prediction")
 
 
 @contract(lambda method: constant_gradient_limit(method, 4) is not None and method.penalty != methods.Gap("prediction"))
@@ -164,87 +165,3 @@ def early_averages_are_not_biased(subject: Subject) -> None:
     assert second is not None
     # One update was made, with v = 1, so C = η; the gap is how far that update moved θ from what was sent.
     assert math.isclose(second.receipt.normalised_gap or 0.0, float(first.after[0].abs()) / LR, rel_tol=1e-6)
-
-
-@contract(lambda method: isinstance(method.penalty, methods.Delay) and every_push_counts(method))
-def delays_divide(subject: Subject) -> None:
-    """P = max(1, τ), or τ + 1."""
-    drive = Drive(subject.serve(start(), 4), smooth())
-    more = isinstance(subject.method.penalty, methods.Delay) and subject.method.penalty.plus_one
-    for arrival in drive.run(uneven(4), 40, LR):
-        delay = arrival.receipt.delay or 0
-        assert arrival.receipt.penalty == (1 if delay == 0 else delay + 1 if more else max(1, delay))
-
-
-@contract(lambda method: not isinstance(method.penalty, methods.NoPenalty) and every_push_counts(method))
-def penalties_shrink_gradients(subject: Subject) -> None:
-    """What the receipt calls the penalty divides the gradient: the first stale step is that much shorter."""
-    bare = dataclasses.replace(subject, method=subject.method.replace(penalty=methods.NoPenalty()))
-    steps, penalties = [], []
-    for each in (subject, bare):
-        server = each.serve(torch.zeros(4, dtype=torch.float64), 3)
-        drive = Drive(server, lambda point, push: torch.ones_like(point) if push == 2 else 1e-3 * torch.ones_like(point))
-        arrivals = drive.run(round_robin(3), 3, LR)
-        # Nearly all of the third step is the third gradient; its penalty is the same in every element.
-        steps.append(float((arrivals[2].after - arrivals[2].before).norm()))
-        penalties.append(arrivals[2].receipt.penalty or 0.0)
-    assert penalties[0] > 1
-    assert math.isclose(steps[1] / steps[0], penalties[0], rel_tol=0.02), (steps, penalties)
-
-
-@contract(lambda method: isinstance(method.correction, methods.DelayCompensation))
-def compensation_is_first_order(subject: Subject) -> None:
-    """DC-ASGD-c and DANA-DC add c·g²·(θ − w_i) to the gradient."""
-    c = subject.method.correction.c  # type: ignore[attr-defined]
-    _check_correction(subject, lambda g, drift, squares: g + c * g * g * drift)
-
-
-@contract(lambda method: isinstance(method.correction, methods.AdaptiveDelayCompensation))
-def adaptive_compensation_is_first_order(subject: Subject) -> None:
-    """DC-ASGD-a adds c/√(MS_i + ε)·g²·(θ − w_i), with MS_i ← m·MS_i + (1 − m)g² before use."""
-    part = subject.method.correction
-    assert isinstance(part, methods.AdaptiveDelayCompensation)
-    weight = part.c / math.sqrt((1 - part.m) * 4.0 + part.eps)
-    _check_correction(subject, lambda g, drift, squares: g + weight * g * g * drift)
-
-
-def _check_correction(subject: Subject, corrected: object) -> None:
-    """The second worker's first push, with g = 2 and τ = 1, must move θ like the corrected gradient on a plain server."""
-    assert callable(corrected)
-    plain = dataclasses.replace(subject, method=subject.method.replace(correction=methods.NoCorrection()))
-    ends = []
-    for each, fix in ((subject, None), (plain, corrected)):
-        server = each.serve(start(), 2)
-        first, second = server.pull(0), server.pull(1)
-        assert first is not None
-        assert second is not None
-        server.push(first, torch.ones(6, dtype=torch.float64), lr=LR)
-        g = torch.full((6,), 2.0, dtype=torch.float64)
-        drift = server.params - second.params
-        server.push(second, g if fix is None else fix(g, drift, None), lr=LR)
-        ends.append(server.params)
-    assert close(ends[0], ends[1])
-
-
-@contract(lambda method: isinstance(method.step_size, methods.DelayAdaptive))
-def steps_adapt_beyond_the_workers(subject: Subject) -> None:
-    """η is multiplied by min(1, N/τ), so it shrinks only where τ > N."""
-    server = subject.serve(torch.zeros(2, dtype=torch.float64), 2)
-    drive = Drive(server, lambda point, push: torch.ones_like(point))
-    for worker in [0, 1, *[0] * 7, 1]:
-        arrival = drive.push(worker, LR)
-        assert arrival is not None
-        expected = LR * min(1.0, 2 / max(1, arrival.receipt.delay or 0))
-        assert math.isclose(float((arrival.before - arrival.after)[0]), expected, rel_tol=1e-9)
-
-
-@contract(lambda method: isinstance(method.update, methods.MomentumPerWorker | methods.NesterovPerWorker))
-def momenta_are_their_workers_own(subject: Subject) -> None:
-    """A push changes the momentum of its own worker, and no other."""
-    server = subject.serve(start(), 3)
-    drive = Drive(server, smooth())
-    drive.run(round_robin(3), 6, LR)
-    before = {worker: server.state("v", worker) for worker in server.workers}
-    drive.push(1, LR)
-    for worker in server.workers:
-        assert torch.equal(before[worker], server.state("v", worker)) == (worker != 1)

@@ -7,8 +7,8 @@ from functools import partial
 
 from torch import nn
 
+from unstale.checks import whole
 from unstale.errors import UnknownNameError
-from unstale.tasks.batches import whole_number
 from unstale.tasks.models.mlp import MLP
 from unstale.tasks.models.resnet import ResNet, resnet8, resnet20
 
@@ -30,7 +30,7 @@ def for_images(
     """
     if model not in _WIDTHS:
         raise UnknownNameError("model", model, _WIDTHS)
-    width = _WIDTHS[model] if width is None else whole_number("width", width, 1)
+    width = _WIDTHS[model] if width is None else whole("width", width, 1)
     channels, height, breadth = shape
     if model == "mlp":
         return partial(MLP, inputs=channels * height * breadth, hidden=(width, width), classes=classes)

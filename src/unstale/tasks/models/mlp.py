@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from unstale.tasks.batches import whole_number
+from unstale.checks import whole
 
 __all__ = ["MLP"]
 
@@ -22,11 +22,11 @@ class MLP(nn.Module):
 
     def __init__(self, inputs: int, hidden: Sequence[int] = (256, 256), classes: int = 10) -> None:
         super().__init__()
-        widths = [whole_number("inputs", inputs, 1), *(whole_number("hidden", width, 1) for width in hidden)]
+        widths = [whole("inputs", inputs, 1), *(whole("hidden", width, 1) for width in hidden)]
         layers: list[nn.Module] = [nn.Flatten()]
         for before, after in pairwise(widths):
             layers += [nn.Linear(before, after), nn.ReLU()]
-        self.layers = nn.Sequential(*layers, nn.Linear(widths[-1], whole_number("classes", classes, 1)))
+        self.layers = nn.Sequential(*layers, nn.Linear(widths[-1], whole("classes", classes, 1)))
 
     def forward(self, inputs: Tensor) -> Tensor:
         """(B, …) → (B, classes)."""

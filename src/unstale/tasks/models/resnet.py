@@ -8,8 +8,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn.functional import pad, relu
 
+from unstale.checks import whole
 from unstale.errors import ArgumentError
-from unstale.tasks.batches import whole_number
 
 __all__ = ["ResNet", "resnet8", "resnet20"]
 
@@ -52,17 +52,17 @@ class ResNet(nn.Module):
 
     def __init__(self, depth: int, width: int = 16, channels: int = 3, classes: int = 10) -> None:
         super().__init__()
-        blocks, rest = divmod(whole_number("depth", depth, 8) - 2, 6)
+        blocks, rest = divmod(whole("depth", depth, 8) - 2, 6)
         if rest:
             raise ArgumentError(
                 f"depth must be 6n + 2, got {depth}; the nearest are {6 * blocks + 2} and {6 * blocks + 8}"
             )
-        width = whole_number("width", width, 1)
-        self.conv, self.bn = _conv(whole_number("channels", channels, 1), width), nn.BatchNorm2d(width)
+        width = whole("width", width, 1)
+        self.conv, self.bn = _conv(whole("channels", channels, 1), width), nn.BatchNorm2d(width)
         self.stages = nn.Sequential(
             _stage(blocks, width, width), _stage(blocks, width, 2 * width), _stage(blocks, 2 * width, 4 * width)
         )
-        self.classifier = nn.Linear(4 * width, whole_number("classes", classes, 1))
+        self.classifier = nn.Linear(4 * width, whole("classes", classes, 1))
         self._initialise()
 
     def forward(self, images: Tensor) -> Tensor:

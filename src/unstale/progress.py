@@ -1,0 +1,156 @@
+"""What a run, or many runs, say on standard error while they go on."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
+
+from unstale.callbacks import Callback
+from unstale.experiments.outline import Trial
+from unstale.experiments.pool import Failure, Watcher
+
+if TYPE_CHECKING:
+    from unstale.engines.base import Plan
+    from unstale.record import Run
+
+__all__ = ["ProgressBar", "RunsBar"]
+
+_EVERY = 0.25  # seconds between refreshes: one costs about a millisecond
+_EVERY_IN_FILES = 30.0  # where lines stay, as in a log
+_WIDTH = 14
+
+
+class ProgressBar(Callback):
+    """One line: epoch, loss, score, mean delay, mean gap, pushes per second; means are since the line before.
+
+    In a file instead of a terminal, a line every half minute.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console(stderr=True, force_jupyter=False)
+        self._live = self._console.is_terminal
+        self._every = _EVERY if self._live else _EVERY_IN_FILES
+        self._epochs = 0.0
+        self._score_name = "score"
+        self._score = math.nan
+        self._pushes = 0
+        self._drawn = 0.0
+        self._sums = _Sums()
+
+    def on_start(self, plan: Plan) -> None:
+        """Look at how long it will be."""
+        self._epochs, self._score_name = plan.epochs, plan.task.score_name
+        self._drawn = time.perf_counter()
+
+    def on_push(self, row: Mapping[str, Any]) -> None:
+        """Draw, if the last time is long enough ago."""
+        self._sums.add(row)
+        now = time.perf_counter()
+        if now - self._drawn >= self._every:
+            self._draw(row["progress"], now)
+
+    def on_evaluation(self, row: Mapping[str, Any]) -> None:
+        """Remember the score."""
+        self._score = row["score"]
+
+    def on_end(self, run: Run) -> None:
+        """The last line stays."""
+        if self._sums.n and len(run.evaluations):
+            self._draw(float(run.evaluations["progress"].iloc[-1]), time.perf_counter())
+        if self._live:
+            self._console.print()
+
+    def _draw(self, progress: float, now: float) -> None:
+        rate = self._sums.n / max(now - self._drawn, 1e-9)
+        line = Text.assemble(
+            (_bar(progress / self._epochs), "cyan"),
+            f" epoch {progress:.1f}/{self._epochs:g}",
+            f"  loss {self._sums.mean('loss'):.3g}",
+            (f"  {self._score_name} {self._score:.4g}", "bold"),
+            f"  delay {self._sums.mean('delay'):.1f}",
+            f"  gap {self._sums.mean('gap'):.1e}",
+            f"  {rate:.0f}/s",
+        )
+        width = self._console.width - 1
+        line.truncate(width, pad=self._live)
+        self._console.print(line, end="\r" if self._live else "\n", soft_wrap=True)
+        self._sums, self._drawn = _Sums(), now
+
+
+class _Sums:
+    """Of what is averaged between two refreshes."""
+
+    def __init__(self) -> None:
+        self.n = 0
+        self._of = {"loss": 0.0, "delay": 0.0, "gap": 0.0}
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        self.n += 1
+        for name in self._of:
+            self._of[name] += row[name]
+
+    def mean(self, name: str) -> float:
+        return self._of[name] / self.n if self.n else math.nan
+
+
+def _bar(share: float) -> str:
+    done = round(_WIDTH * min(1.0, share))
+    return "━" * done + "╌" * (_WIDTH - done)
+
+
+class RunsBar(Watcher):
+    """One bar over many runs: how many are done, what is running, how long it will take.
+
+    A context manager. Nothing is drawn where standard error is no terminal, apart from failures.
+    """
+
+    def __init__(self, total: int, done: int, jobs: int, console: Console | None = None) -> None:
+        self._console = console or Console(stderr=True)
+        self._running: list[Trial] = []
+        self._progress = Progress(
+            TextColumn("runs"),
+            BarColumn(bar_width=16),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("eta"),
+            TimeRemainingColumn(compact=True),
+            TextColumn("{task.fields[running]}"),
+            console=self._console,
+            disable=not self._console.is_terminal,
+            refresh_per_second=4,
+        )
+        self._task = self._progress.add_task("runs", total=total, completed=done, running="")
+        already = f", {done} of them finished already" if done else ""
+        self._console.print(f"{total} runs{already}; {jobs} at a time", style="dim", highlight=False)
+
+    def __enter__(self) -> RunsBar:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def on_start(self, trial: Trial) -> None:
+        """Show it among those that run."""
+        self._show([*self._running, trial])
+
+    def on_done(self, trial: Trial, failure: Failure | None) -> None:
+        """Count it; a failure is told at once."""
+        if failure is not None:
+            self._console.print(Text(f"failed: {failure}", style="red"))
+        self._show([other for other in self._running if other != trial])
+        self._progress.advance(self._task)
+
+    def _show(self, running: list[Trial]) -> None:
+        self._running = running
+        names = " ".join(f"{trial.label}×{trial.workers}" for trial in running)
+        self._progress.update(self._task, running=names)
