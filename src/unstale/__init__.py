@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from unstale import clocks, methods, schedules, tasks, testing
+    from unstale import clocks, errors, experiments, methods, schedules, tasks, testing
     from unstale.callbacks import Callback, StopRun
     from unstale.engines import train
     from unstale.errors import Interrupted, UnstaleError
@@ -42,7 +42,7 @@ _HOMES = {
     "compare": "unstale.experiments",
     "train": "unstale.engines",
 }
-_ROOMS = ("clocks", "methods", "schedules", "tasks", "testing")
+_ROOMS = ("clocks", "errors", "experiments", "methods", "schedules", "tasks", "testing")
 
 __all__ = [
     "Callback",
@@ -59,6 +59,8 @@ __all__ = [
     "UnstaleError",
     "clocks",
     "compare",
+    "errors",
+    "experiments",
     "methods",
     "schedules",
     "tasks",

@@ -2,8 +2,8 @@
 
 A module's forward pass may update its buffers, so they depend on more than the ticket unless the server keeps them.
 Each ticket carries zeroed running statistics; after the forward pass they hold this ticket's share b, which the server
-folds in when the push is accepted: r ← (1 − m)^k·r + b with k the passes counted by ``num_batches_tracked``
-(methods.md §0). Any other buffer goes out as the server has it and comes back as the last accepted push left it.
+folds in when the push is accepted: r ← (1 − m)^k·r + b, with k the passes counted by ``num_batches_tracked``. Any other
+buffer goes out as the server has it and comes back as the last accepted push left it.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ class Receipt:
         not this server's). Only the first two change anything.
     delay: τ, updates between its pull and this push.
     gap: ‖θ − w_i‖₂/√d. normalised_gap: mean of |θ − w_i|/C, None before the first update. penalty: mean divisor,
-        1 where none was applied. All None where nothing was measured.
+        1 where none was applied. All None for a push that changed nothing; the gaps also with ``measure=False``.
     lr: the scheduled η in force. progress: epochs of data accepted before this push. version: updates after it.
     extreme: elements with P > 1e6. finite: whether the gradient was.
     released: workers that waited and may pull now. cancelled: workers whose tickets this push made void.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -111,7 +111,7 @@ def _or_nan(value: float | None) -> float:
     return math.nan if value is None else value
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Run:
     """A run, finished or not.
 
@@ -124,9 +124,9 @@ class Run:
     """
 
     config: Mapping[str, Plain]
-    history: pd.DataFrame = field(repr=False)
-    evaluations: pd.DataFrame = field(repr=False)
-    params: Mapping[str, Tensor] = field(repr=False)
+    history: pd.DataFrame
+    evaluations: pd.DataFrame
+    params: Mapping[str, Tensor]
     status: str = "finished"
     seconds: float = 0.0
     quarantined: tuple[int, ...] = ()
@@ -144,6 +144,13 @@ class Run:
         broken = not all(bool(value.isfinite().all()) for value in self.params.values() if value.is_floating_point())
         at_chance = isinstance(chance, int | float) and self.score <= chance
         return broken or not math.isfinite(self.score) or at_chance
+
+    def __repr__(self) -> str:
+        task, method = self.config.get("task"), self.config.get("method")
+        named = " ".join(str(part.get("name")) for part in (task, method) if isinstance(part, Mapping))
+        told = f"score {self.score:.4g} after {len(self.history)} pushes{', diverged' if self.diverged else ''}"
+        who = f"{named}, {self.config.get('workers')} workers, seed {self.config.get('seed')}"
+        return f"<Run: {who}, {self.status}: {told}>"
 
     def summary(self) -> dict[str, Plain]:
         """The run in a dozen numbers; means are over the gradients that were used."""

@@ -33,8 +33,7 @@ class Stepper:
         self.version = 0
         self.lr_max = self.lr_last = 0.0
         method = steps.method
-        kept = method.states | (getattr(steps.scale, "state", {}) if steps.tracked else {})
-        self.memory = memory(params, kept, keep_points="sent" in steps.needs)
+        self.memory = memory(params, steps.states, keep_points="sent" in steps.needs)
         self._executor = executor
         # Programs see numbers as 0-d views of a table that is filled anew for each push: one row per span, and a first
         # one, without the spans' scales, for the method's step size.

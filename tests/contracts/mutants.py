@@ -139,16 +139,12 @@ class Dampened(methods.Nesterov):
         return Step(change=-x.lr * (g + self.momentum * v), velocity=v, writes={"v": v})
 
 
-class SumForgotten(methods.MomentumPerWorker):
-    def step(self, x: Block, g: Tensor) -> Step:
-        v = self.momentum * x.v + g
-        return Step(change=-x.lr * v, velocity=v, writes={"v": v})
+class ForgottenSum(methods.MomentumPerWorker):
+    state = {"v": per_worker(), "S": vector(sum_of="v"), "own": per_worker()}
 
-
-class SumAddsUp(methods.MomentumPerWorker):
     def step(self, x: Block, g: Tensor) -> Step:
-        v = self.momentum * x.v + g
-        return Step(change=-x.lr * v, velocity=v, writes={"v": v, "S": x.S + v})
+        v = self.momentum * x.own + g
+        return Step(change=-x.lr * v, velocity=v, writes={"own": v})
 
 
 class AlongOne(methods.AlongAllMomenta):
@@ -167,11 +163,11 @@ class EagerAdaption(methods.DelayAdaptive):
 
 
 class OneMomentum(methods.MomentumPerWorker):
-    state = {"v": per_worker(), "S": vector(sum_of="v"), "shared": vector()}
+    state = {"v": per_worker(), "shared": vector()}
 
     def step(self, x: Block, g: Tensor) -> Step:
         v = self.momentum * x.shared + g
-        return Step(change=-x.lr * v, velocity=v, writes={"v": v, "S": x.S + v - x.v, "shared": v})
+        return Step(change=-x.lr * v, velocity=v, writes={"v": v, "shared": v})
 
 
 def dana(**parts: Any) -> Method:
@@ -180,8 +176,7 @@ def dana(**parts: Any) -> Method:
 
 mutant("Nesterov without γv", methods.nag_asgd().replace(update=NoLookAhead()))
 mutant("momentum with dampening", methods.nag_asgd().replace(update=Dampened()))
-mutant("S not updated", dana(update=SumForgotten()))
-mutant("S without taking the old momentum out", dana(update=SumAddsUp()))
+mutant("momentum kept where S does not see it", dana(update=ForgottenSum()))
 mutant("predicted point along the own v only", dana(predict=AlongOne()))
 mutant("predicted point without γ", dana(predict=WithoutGamma()))
 mutant("delay-adaptive steps below τ = N", methods.delay_adaptive().replace(step_size=EagerAdaption()))
@@ -255,10 +250,22 @@ class StaleReply(Steps):
         return Outcome({**done.writes, "sent": self.point(x)}, done.sums)
 
 
+class SumForgotten(Steps):
+    def sums(self, x: Block, writes: Writes) -> dict[str, Tensor]:
+        return {}
+
+
+class SumAddsUp(Steps):
+    def sums(self, x: Block, writes: Writes) -> dict[str, Tensor]:
+        return {name: getattr(x, name) + writes[addend] for name, addend in self.running.items()}
+
+
 def server_with(**seams: Any) -> type[Server]:
     return type("MutantServer", (Server,), seams)
 
 
+mutant("S not updated", methods.dana(), server_with(steps_type=SumForgotten))
+mutant("S without taking the old momentum out", methods.dana_ga(), server_with(steps_type=SumAddsUp))
 mutant("decay outside the penalty", methods.sa(), server_with(steps_type=DecayOutside))
 mutant("decay at w_i", methods.nag_asgd(), server_with(steps_type=DecayAtSent))
 mutant("penalty on τ = 0", methods.dana_ga(), server_with(steps_type=AlwaysPenalised))

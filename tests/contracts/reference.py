@@ -1,4 +1,4 @@
-"""Every method once more, from methods.md alone: plain numpy, one class a method, nothing shared with the package.
+"""Every method once more, from its equations alone: plain numpy, one class a method, nothing shared with the package.
 
 Slow and literal on purpose. A worker's `pull` gives its point, `push` takes its gradient.
 """

@@ -1,4 +1,4 @@
-"""The figures of methods.md §1, each as it stands there."""
+"""Figures that theory gives for simple gradients, derived by hand."""
 
 from __future__ import annotations
 

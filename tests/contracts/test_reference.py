@@ -1,4 +1,4 @@
-"""The server against an independent implementation of methods.md, in float64, over hundreds of pushes."""
+"""The server against an independent implementation of the equations, in float64, over hundreds of pushes."""
 
 from __future__ import annotations
 

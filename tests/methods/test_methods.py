@@ -18,8 +18,9 @@ from unstale.methods import Method, catalogue, get, names
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: Method(predict=methods.AlongAllMomenta()), "needs 'S', which no part .* use update=MomentumPerWorker"),
+        (lambda: Method(predict=methods.AlongAllMomenta()), "needs 'momentum', which no part .* use update=MomentumPerWorker"),
         (lambda: Method(predict=methods.AlongOwnMomentum()), "needs 'momentum'"),
+        (lambda: Method(update=methods.Nesterov(), predict=methods.AlongAllMomenta()), "sum of 'v', which is no per-w"),
         (lambda: Method(penalty="gap"), "penalty must be a part with divisor"),  # type: ignore[arg-type]
         (lambda: Method(penalty=methods.Gap), "penalty must be a part"),  # type: ignore[arg-type]
         (lambda: Method(update=methods.Gap()), "update must be a part with step"),  # type: ignore[arg-type]

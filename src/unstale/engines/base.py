@@ -73,6 +73,7 @@ class Plan:
         checks.choice("on_nonfinite", self.on_nonfinite, get_args(NonFinite))
         if not isinstance(self.dtype, torch.dtype) or not self.dtype.is_floating_point:
             raise ArgumentError(f"dtype must be a floating-point torch.dtype, got {self.dtype!r}")
+        _check_device(self.device)
         # Both look at their arguments when they are made: better now than after the data are loaded.
         assert self.batches.per_epoch
         assert callable(self.schedule)
@@ -112,6 +113,16 @@ class Plan:
         """The configuration as JSON values: two runs with the same one, on one machine, are the same to the bit."""
         named = {name: describe(getattr(self, name)) for name in self.__dataclass_fields__}
         return {**named, "task": self.task.describe(), "dtype": str(self.dtype).removeprefix("torch.")}
+
+
+def _check_device(device: str) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ArgumentError(
+            f"device must be one that torch has here, such as 'cpu', got {device!r} ({reason})"
+        ) from error
 
 
 def versions() -> dict[str, Plain]:

@@ -29,11 +29,15 @@ class Evaluator:
         self.module = module
         self._task: Task = plan.task
 
-    def __call__(self, server: Server) -> Evaluation:
-        """Loss and score on the test set."""
+    def prepare(self, server: Server) -> None:
+        """Put θ and the buffers that belong to it into the module."""
         server.load_into(self.module)
         if server.buffers.policy == "recalibrate" and server.buffers.has_running_statistics:
             self._recalibrate()
+
+    def __call__(self, server: Server) -> Evaluation:
+        """Loss and score on the test set."""
+        self.prepare(server)
         if self.plan.dtype == torch.float32:
             return self._task.evaluate(self.module, self.plan.device)
         with _casting(self.module, self.plan.dtype):

@@ -75,9 +75,9 @@ class Simulation:
     def _step(self) -> None:
         """The next push, and all that follows from it at once."""
         self._now, worker, number = heapq.heappop(self._events)
-        ticket = self._out[worker]
-        if ticket.number != number:
-            return  # cancelled on the way: the worker has started on another one since
+        ticket = self._out.get(worker)
+        if ticket is None or ticket.number != number:
+            return  # cancelled on the way: the worker has started on another one since, or waits
         computed = self._gradients.compute(ticket)
         receipt, answer = self.server.exchange(ticket, computed.gradient, buffers=computed.buffers)
         self._start(worker, answer)
@@ -90,6 +90,7 @@ class Simulation:
     def _start(self, worker: int, ticket: Ticket | None) -> None:
         """A worker begins its next job, unless it has to wait."""
         if ticket is None:
+            self._out.pop(worker, None)
             return
         self._out[worker] = ticket
         done = self._now + self._durations.duration(worker, self._jobs[worker])
@@ -114,7 +115,7 @@ class Simulation:
             callback.on_evaluation(row)
 
     def _result(self, status: str, seconds: float) -> Run:
-        self.server.load_into(self._evaluator.module)
+        self._evaluator.prepare(self.server)
         return Run(
             config={**self.plan.describe(), "engine": "simulate", "versions": versions()},
             history=self._recorder.history(),

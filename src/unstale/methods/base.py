@@ -88,7 +88,7 @@ class Method:
 
     @property
     def states(self) -> dict[str, State]:
-        """Everything that the parts keep between pushes, by name; without the scale's."""
+        """Everything that the nine parts keep between pushes, by name."""
         return {name: state for slot in SLOTS for name, state in getattr(getattr(self, slot), "state", {}).items()}
 
     @property

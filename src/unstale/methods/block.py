@@ -23,7 +23,7 @@ class State:
     """A number or vector that a part keeps between pushes; the server allocates it.
 
     ``initial`` is a number, or ``"params"`` for a copy of θ₀. ``sum_of`` names a per-worker state whose sum over all
-    workers this vector always is: the server subtracts a departing worker's share, and recomputes the sum now and then.
+    workers this vector always is. The server sees to that, S ← S + v_i − v_i(old), when workers push, leave and join.
     """
 
     kind: Kind

@@ -89,7 +89,7 @@ class Gap(_Elementwise):
 
 @dataclass(frozen=True)
 class NormGap(Part):
-    """P = 1 + ‖θ − w_i‖₂/‖C‖₂ over each layer, or over the whole model. Source: methods.md §1, variants."""
+    """P = 1 + ‖θ − w_i‖₂/‖C‖₂ over each layer, or over the whole model. Ours in form."""
 
     per: Literal["layer", "model"] = "layer"
     scale: AverageStep = AverageStep()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from unstale.methods.block import Block
+from unstale.methods.block import Block, vector
 from unstale.methods.part import Part
 
 __all__ = ["AlongAllMomenta", "AlongOwnMomentum", "Here"]
@@ -23,12 +23,13 @@ class Here(Part):
 
 @dataclass(frozen=True)
 class AlongAllMomenta(Part):
-    """θ − ηγS: where θ will be when every worker's momentum has been applied once more.
+    """θ − ηγS with S = Σ v_j: where θ will be when every worker's momentum has been applied once more.
 
     Source: Hakimi et al. 2019 (arXiv 1907.11612), DANA-Zero.
     """
 
-    needs = frozenset({"S", "momentum"})
+    state = {"S": vector(sum_of="v")}
+    needs = frozenset({"v", "momentum"})
     remedy = "use update=MomentumPerWorker(momentum)"
 
     def point(self, x: Block) -> Tensor:

@@ -19,8 +19,8 @@ LEAST_RATE = 1e-25
 class AverageStep(Part):
     """C = η_max·(√(R/(1 − ρⁿ)) + ε);  after each update R ← ρR + (1 − ρ)v², with the v just applied.
 
-    η_max, not η: after a decay of the learning rate the gap shrinks and C does not. Source: methods.md §1; Barkai et
-    al. 2020 (arXiv 1909.10802).
+    η_max, not η: after a decay of the learning rate the gap shrinks and C does not. Source: Barkai et al.
+    2020 (arXiv 1909.10802); that it is the maximum, ρ and ε as read in third-party code; 1 − ρⁿ and the order are ours.
     """
 
     rho: float = 0.999

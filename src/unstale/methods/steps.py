@@ -1,4 +1,4 @@
-"""One push, in the order that methods.md fixes, composed from a method's parts.
+"""One push, in the order that all methods share, composed from a method's parts.
 
     admit → correct → weight decay → penalise → gather → step size → update → statistics → predict the reply's point
 
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from unstale.methods.block import Block, Writes
+from unstale.methods.block import Block, State, Writes
 
 if TYPE_CHECKING:
     from unstale.methods.base import Method
@@ -45,6 +45,7 @@ class Steps:
         self.method = method
         self.scale = method.scale
         self.measured = measured
+        self.running = {name: state.sum_of for name, state in method.states.items() if state.sum_of is not None}
         self.needs = method.needs | ({"sent", "drift", "average_step"} if measured else frozenset())
         self.tracked = "average_step" in self.needs
 
@@ -88,11 +89,22 @@ class Steps:
         """Update, then statistics: the other order would divide by C ≈ ηε at first."""
         step = self.method.update.step(x, g)
         writes = {**step.writes, "theta": x.theta + step.change}
+        writes |= self.sums(x, writes)
         if self.tracked:
             writes |= self.scale.observe(x, step)
         if "gathered" in x.__dict__:
             writes["gathered"] = torch.zeros_like(x.gathered)
         return writes
+
+    def sums(self, x: Block, writes: Writes) -> dict[str, Tensor]:
+        """S ← S + v_i − v_i(old) for each running sum of a per-worker state that was written: O(d), whatever N is."""
+        changed = {name: addend for name, addend in self.running.items() if addend in writes}
+        return {name: getattr(x, name) + writes[addend] - getattr(x, addend) for name, addend in changed.items()}
+
+    @property
+    def states(self) -> dict[str, State]:
+        """Everything to be kept between pushes: the parts' states, and the scale's if it is in use."""
+        return self.method.states | (getattr(self.scale, "state", {}) if self.tracked else {})
 
     def point(self, x: Block) -> Tensor:
         """Where the next gradient should be taken."""

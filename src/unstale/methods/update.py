@@ -56,14 +56,14 @@ class Nesterov(_Momentum):
 
 @dataclass(frozen=True)
 class MomentumPerWorker(_Momentum):
-    """v_i ← γv_i + g;  S ← S + v_i − v_i(old);  θ ← θ − ηv_i. Source: Hakimi et al. 2019 (arXiv 1907.11612)."""
+    """v_i ← γv_i + g;  θ ← θ − ηv_i. Source: Hakimi et al. 2019 (arXiv 1907.11612)."""
 
-    state = {"v": per_worker(), "S": vector(sum_of="v")}
+    state = {"v": per_worker()}
 
     def step(self, x: Block, g: Tensor) -> Step:
-        """One momentum per worker, and S, their sum."""
+        """One momentum per worker."""
         v = self.momentum * x.v + g
-        return Step(change=-x.lr * v, velocity=v, writes={"v": v, "S": x.S + v - x.v})
+        return Step(change=-x.lr * v, velocity=v, writes={"v": v})
 
 
 @dataclass(frozen=True)

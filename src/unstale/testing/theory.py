@@ -28,6 +28,11 @@ def _torch_sgd(params: Tensor, method: Method, lr: float, weight_decay: float) -
     return torch.optim.SGD([params], lr=lr, momentum=_momentum(method), nesterov=nesterov, weight_decay=weight_decay)
 
 
+def _along_all(method: Method) -> bool:
+    """DANA: heavy balls of all workers' own, and gradients taken where they lead."""
+    return isinstance(method.update, methods.MomentumPerWorker) and isinstance(method.predict, methods.AlongAllMomenta)
+
+
 def _predicts(method: Method) -> bool:
     """One momentum per worker, and a point predicted along it: DANA-like with one worker."""
     along = isinstance(method.predict, methods.AlongAllMomenta | methods.AlongOwnMomentum)
@@ -72,7 +77,7 @@ def one_worker_pulls_torch_iterates(subject: Subject) -> None:
         drive.push(0, LR)
 
 
-@contract(lambda method: isinstance(method.predict, methods.AlongAllMomenta))
+@contract(_along_all)
 def prediction_comes_true(subject: Subject) -> None:
     """The predicted point is where θ is after N round-robin pushes of zero gradients."""
     server = subject.serve(start(), 4)
@@ -88,7 +93,7 @@ def prediction_comes_true(subject: Subject) -> None:
     assert close(server.params, point)
 
 
-@contract(lambda method: isinstance(method.predict, methods.AlongAllMomenta))
+@contract(_along_all)
 def prediction_uses_the_rate_of_its_push(subject: Subject) -> None:
     """The step and the predicted point of one push share its η: w = θ − ηγS."""
     server = subject.serve(start(), 3)
@@ -110,7 +115,7 @@ def constant_gradient_limit(method: Method, workers: int) -> float | None:
     shared = isinstance(method.update, methods.Sgd | methods.HeavyBall | methods.Nesterov)
     if isinstance(method.penalty, methods.Gap | methods.NormGap) and shared and isinstance(method.predict, Here):
         return float(workers)
-    if isinstance(method.update, methods.MomentumPerWorker) and isinstance(method.predict, methods.AlongAllMomenta):
+    if _along_all(method):
         if method.penalty == methods.Gap("prediction"):
             return float(workers)
         if isinstance(method.penalty, methods.Gap | methods.NormGap):
