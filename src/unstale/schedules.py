@@ -15,7 +15,18 @@ from typing import Literal, get_args
 from unstale.checks import is_finite, number, set_number, whole
 from unstale.errors import ArgumentError
 
-__all__ = ["Constant", "Cosine", "Decay", "Recipe", "Schedule", "Steps", "Warmup", "as_schedule", "checked"]
+__all__ = [
+    "Constant",
+    "Cosine",
+    "Decay",
+    "Recipe",
+    "Schedule",
+    "Steps",
+    "Warmup",
+    "as_schedule",
+    "checked",
+    "rate_of_push",
+]
 
 Schedule = Callable[[float], float]
 """Progress in epochs -> learning rate."""
@@ -182,6 +193,17 @@ def checked(lr: object, progress: float) -> float:
             f"lr must be a finite number of at least 0, got {lr!r} at progress {progress:g} epochs; mend the schedule"
         )
     return float(lr)
+
+
+def rate_of_push(own: float | None, usual: float | Schedule | None, progress: float) -> float:
+    """η of one push: its own, or else the usual one at this progress.
+
+    Raises: ArgumentError where there is neither, or where it is not a finite number of at least 0.
+    """
+    rate = usual if own is None else own
+    if rate is None:
+        raise ArgumentError("lr must be given to push(), or once to Server(lr=…), got none")
+    return checked(rate(progress) if callable(rate) else rate, progress)
 
 
 def _set_rate(record: object, name: str) -> None:

@@ -18,9 +18,10 @@ from unstale.memory import Memory
 from unstale.methods.base import Method
 from unstale.methods.catalogue import get
 from unstale.methods.steps import Steps
-from unstale.schedules import checked
+from unstale.schedules import rate_of_push
 from unstale.stepper import Stepper
 from unstale.tickets import Entry, Ledger, Ticket
+from unstale.view import View
 
 __all__ = ["NonFinite", "Server"]
 
@@ -28,7 +29,7 @@ NonFinite = Literal["reject", "raise", "apply"]
 Rate = float | Callable[[float], float]
 
 
-class Server:
+class Server(View):
     """Holds the parameters and runs one method on them.
 
     params: a (d,) float tensor, which is copied, or a module, whose trainable parameters are.
@@ -79,58 +80,6 @@ class Server:
         self._stepper = self.stepper_type(steps, self.layout, kernels.executor(executor), memory, vector)
         self._memory = self._stepper.memory
         self._desk = self.desk_type(self.method, Ledger(batches, batches_per_epoch), numbers)
-
-    # What users look at.
-
-    @property
-    def params(self) -> Tensor:
-        """(d,) a copy of θ; assign to move θ from outside."""
-        return self._memory.theta.to(self._memory.dtype, copy=True)
-
-    @params.setter
-    def params(self, value: Tensor) -> None:
-        self._memory.theta.copy_(value)
-
-    @property
-    def version(self) -> int:
-        """Updates applied so far."""
-        return self._stepper.version
-
-    @property
-    def workers(self) -> tuple[int, ...]:
-        """Who is alive."""
-        return tuple(sorted(self._desk.workers))
-
-    @property
-    def progress(self) -> float:
-        """Epochs of data accepted."""
-        return self._desk.ledger.progress
-
-    @property
-    def finished(self) -> bool:
-        """Whether every batch is accepted or quarantined, and nothing waits in the gather."""
-        return self._desk.ledger.settled and not self._desk.held
-
-    @property
-    def quarantined(self) -> tuple[int, ...]:
-        """Batches given up after three failures."""
-        return tuple(self._desk.ledger.quarantined)
-
-    def state(self, name: str, worker: int | None = None) -> Tensor:
-        """(d,) a copy of a state that a part keeps, such as ``"S"``, or ``"v"`` of one worker."""
-        kept = self._memory.shared if worker is None else self._memory.rows[self._desk.alive(worker)]
-        if name not in kept:
-            raise ArgumentError(
-                f"name must be a state that this method keeps ({', '.join(sorted(kept))}), got {name!r}"
-            )
-        return kept[name].clone()
-
-    def load_into(self, module: nn.Module) -> None:
-        """Copy θ, and the buffers that an evaluation uses, into ``module``."""
-        flat.load(self._memory.theta, module, self.layout)
-        named = dict(module.named_buffers())
-        for name, value in self.buffers.current().items():
-            named[name].copy_(value)
 
     # The life of one gradient.
 
@@ -247,7 +196,8 @@ class Server:
             return self._receipt(refusal, about, reason), None
         vector, buffers = intake.taken(gradient, buffers, self.layout, self._memory)
         intake.unchanged(ticket, self._memory)
-        about |= {"lr": self._rate(lr), "delay": self.version - entry.version, "finite": intake.is_finite(vector)}
+        about |= {"lr": rate_of_push(lr, self.lr, self.progress), "delay": self.version - entry.version}
+        about["finite"] = intake.is_finite(vector)
         if not about["finite"] and self.on_nonfinite == "raise":
             raise NonFiniteError(
                 f"the gradient of worker {entry.worker} on batch {entry.batch} has NaN or Inf; lower the learning "
@@ -293,25 +243,7 @@ class Server:
         return self._desk.released()
 
     def _ticket(self, entry: Entry, point: Tensor) -> Ticket:
-        return Ticket(
-            number=entry.key[1],
-            incarnation=entry.key[0],
-            worker=entry.worker,
-            version=entry.version,
-            batch=entry.batch,
-            epoch=entry.batch // self._desk.ledger.per_epoch,
-            params=point.detach(),
-            buffers=self.buffers.issue(),
-            layout=self.layout,
-            written=point._version,
-        )
+        return self._desk.ledger.ticket(entry, point, self.buffers.issue(), self.layout)
 
     def _receipt(self, outcome: Outcome, about: Mapping[str, Any], reason: str = "") -> Receipt:
         return Receipt(outcome, version=self.version, released=self._desk.released(), reason=reason, **about)
-
-    def _rate(self, lr: float | None) -> float:
-        """η of this push: its own, or the server's at this progress."""
-        rate = self.lr if lr is None else lr
-        if rate is None:
-            raise ArgumentError("lr must be given to push(), or once to Server(lr=…), got none")
-        return checked(rate(self.progress) if callable(rate) else rate, self.progress)

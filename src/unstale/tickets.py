@@ -116,6 +116,21 @@ class Ledger:
         self.by_worker[worker] = entry.key
         return entry
 
+    def ticket(self, entry: Entry, point: Tensor, buffers: Mapping[str, Tensor], layout: Layout) -> Ticket:
+        """What the worker gets for ``entry``."""
+        return Ticket(
+            number=entry.key[1],
+            incarnation=entry.key[0],
+            worker=entry.worker,
+            version=entry.version,
+            batch=entry.batch,
+            epoch=entry.batch // self.per_epoch,
+            params=point.detach(),
+            buffers=buffers,
+            layout=layout,
+            written=point._version,
+        )
+
     def held_by(self, worker: int) -> Entry | None:
         """The ticket that ``worker`` has out."""
         key = self.by_worker.get(worker)

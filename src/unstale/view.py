@@ -1,0 +1,75 @@
+"""What can be read off a server: parameters, progress, who is alive, and the states that its parts keep."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from unstale import flat
+from unstale.buffers import Buffers
+from unstale.desk import Desk
+from unstale.errors import ArgumentError
+from unstale.flat import Layout
+from unstale.memory import Memory
+from unstale.stepper import Stepper
+
+__all__ = ["View"]
+
+
+class View:
+    """The readable side of a `Server`."""
+
+    layout: Layout
+    buffers: Buffers
+    _stepper: Stepper
+    _memory: Memory
+    _desk: Desk
+
+    @property
+    def params(self) -> Tensor:
+        """(d,) a copy of θ; assign to move θ from outside."""
+        return self._memory.theta.to(self._memory.dtype, copy=True)
+
+    @params.setter
+    def params(self, value: Tensor) -> None:
+        self._memory.theta.copy_(value)
+
+    @property
+    def version(self) -> int:
+        """Updates applied so far."""
+        return self._stepper.version
+
+    @property
+    def workers(self) -> tuple[int, ...]:
+        """Who is alive."""
+        return tuple(sorted(self._desk.workers))
+
+    @property
+    def progress(self) -> float:
+        """Epochs of data accepted."""
+        return self._desk.ledger.progress
+
+    @property
+    def finished(self) -> bool:
+        """Whether every batch is accepted or quarantined, and nothing waits in the gather."""
+        return self._desk.ledger.settled and not self._desk.held
+
+    @property
+    def quarantined(self) -> tuple[int, ...]:
+        """Batches given up after three failures."""
+        return tuple(self._desk.ledger.quarantined)
+
+    def state(self, name: str, worker: int | None = None) -> Tensor:
+        """(d,) a copy of a state that a part keeps, such as ``"S"``, or ``"v"`` of one worker."""
+        kept = self._memory.shared if worker is None else self._memory.rows[self._desk.alive(worker)]
+        if name not in kept:
+            raise ArgumentError(
+                f"name must be a state that this method keeps ({', '.join(sorted(kept))}), got {name!r}"
+            )
+        return kept[name].clone()
+
+    def load_into(self, module: nn.Module) -> None:
+        """Copy θ, and the buffers that an evaluation uses, into ``module``."""
+        flat.load(self._memory.theta, module, self.layout)
+        named = dict(module.named_buffers())
+        for name, value in self.buffers.current().items():
+            named[name].copy_(value)
