@@ -10,7 +10,7 @@ import torch
 
 from unstale.errors import ArgumentError
 from unstale.flat import Group
-from unstale.kernels import Blocks, Compiled, Operands
+from unstale.kernels import Blocks, Operands
 from unstale.methods import get
 from unstale.methods.block import Block
 from unstale.methods.steps import Outcome

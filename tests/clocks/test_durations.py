@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.clocks.examples import CLOCKS
 
+from tests.clocks.examples import CLOCKS
 from unstale.clocks import Clock, Constant, Gamma, Trace
 from unstale.clocks.base import _generator
 from unstale.describe import describe

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.clocks.examples import CLOCKS
 
+from tests.clocks.examples import CLOCKS
 from unstale.clocks import Clock, Constant, Gamma, Pareto, Schedule, Trace
 
 every_clock = pytest.mark.parametrize("clock", CLOCKS, ids=repr)

@@ -67,7 +67,7 @@ mutant("raw g in R", Method(update=RawGradient(), penalty=methods.Gap()))
 
 @dataclass(frozen=True)
 class GapToPrediction(methods.Gap):
-    needs = frozenset({"sent", "average_step", "prediction"})  # type: ignore[assignment]
+    needs = frozenset({"sent", "average_step", "prediction"})
 
     def divisor(self, x: Block) -> Tensor:
         return 1 + (x.prediction - x.sent).abs() / x.average_step

@@ -100,7 +100,8 @@ class Dana(Asgd):
         self.remember(self.vs[i])
 
     def point(self, i: int) -> Vector:
-        return self.theta - self.eta_last * self.gamma * self.vs.sum(0)
+        point: Vector = self.theta - self.eta_last * self.gamma * self.vs.sum(0)
+        return point
 
 
 class DanaSa(Dana):
@@ -125,7 +126,8 @@ class DanaDc(Dana):
 
 class MultiAsgd(Dana):
     def point(self, i: int) -> Vector:
-        return self.theta - self.eta_last * self.gamma * self.vs[i]
+        point: Vector = self.theta - self.eta_last * self.gamma * self.vs[i]
+        return point
 
 
 class DanaSlim(Asgd):
@@ -142,7 +144,8 @@ class DcConstant(Asgd):
 class DcAdaptive(Asgd):
     def correct(self, i: int, g: Vector) -> Vector:
         self.MS[i] = 0.95 * self.MS[i] + 0.05 * g**2
-        return g + 2.0 / np.sqrt(self.MS[i] + 1e-7) * g**2 * (self.theta - self.w[i])
+        corrected: Vector = g + 2.0 / np.sqrt(self.MS[i] + 1e-7) * g**2 * (self.theta - self.w[i])
+        return corrected
 
 
 class DelayAdaptive(Asgd):

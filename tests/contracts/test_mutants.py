@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from tests.contracts.mutants import MUTANTS
 
+from tests.contracts.mutants import MUTANTS
 from unstale.testing import check, violations
 
 

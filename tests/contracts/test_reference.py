@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
+
 from tests.contracts.reference import REFERENCES, RHO, Vector
 from tests.contracts.test_contracts import METHODS
-
 from unstale.clocks import Gamma
 from unstale.methods import get
 from unstale.server import Server
@@ -17,7 +19,7 @@ SIZE, PUSHES = 40, 400
 
 def rate(push: int) -> float:
     """Warms up, steps down twice, and wobbles."""
-    return 0.02 * min(1.0, (push + 1) / 30) * (0.1 ** (push >= 200)) * (1 + 0.3 * np.sin(push))
+    return 0.02 * min(1.0, (push + 1) / 30) * (0.1 if push >= 200 else 1.0) * (1 + 0.3 * math.sin(push))
 
 
 def gradient(point: Vector, push: int) -> Vector:

@@ -18,7 +18,10 @@ from unstale.methods import Method, catalogue, get, names
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: Method(predict=methods.AlongAllMomenta()), "needs 'momentum', which no part .* use update=MomentumPerWorker"),
+        (
+            lambda: Method(predict=methods.AlongAllMomenta()),
+            "needs 'momentum', which no .* use update=MomentumPerW",
+        ),
         (lambda: Method(predict=methods.AlongOwnMomentum()), "needs 'momentum'"),
         (lambda: Method(update=methods.Nesterov(), predict=methods.AlongAllMomenta()), "sum of 'v', which is no per-w"),
         (lambda: Method(penalty="gap"), "penalty must be a part with divisor"),  # type: ignore[arg-type]

@@ -71,7 +71,7 @@ def test_every_model_trains_a_step(model: str) -> None:
     net = task.build(0)
     batch = task.batch(np.arange(64))
     before = task.loss_of(net, batch)
-    before.backward()  # type: ignore[no-untyped-call]
+    before.backward()
     with torch.no_grad():
         for parameter in net.parameters():
             assert parameter.grad is not None

@@ -26,7 +26,7 @@ def test_gradient_is_curvature_times_distance_to_the_samples() -> None:
     assert torch.equal(model(torch.zeros(1, 4))[0], theta)
     batch = task.batch(indices)
     loss = task.loss_of(model, batch)
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     x = batch[0]
     a = torch.tensor([1.0, 100 ** (-1 / 3), 100 ** (-2 / 3), 0.01])
     torch.testing.assert_close(task.curvature, a)
@@ -39,7 +39,7 @@ def test_the_optimum_is_the_mean_of_the_samples() -> None:
     everything = task.batch(np.arange(100))
     torch.testing.assert_close(task.optimum, everything[0].mean(0))
     model = at(task.build(0), task.optimum)
-    task.loss_of(model, everything).backward()  # type: ignore[no-untyped-call]
+    task.loss_of(model, everything).backward()
     gradient = next(model.parameters()).grad
     assert gradient is not None
     assert float(gradient.abs().max()) < 1e-6
@@ -64,7 +64,7 @@ def test_the_excess_loss_is_the_quadratic_form() -> None:
 def test_without_noise_one_step_along_the_steepest_axis_is_enough() -> None:
     task = quadratic(dimensions=1, samples=3, noise=0.0)
     model = task.build(0)
-    task.loss_of(model, task.batch(np.array([1]))).backward()  # type: ignore[no-untyped-call]
+    task.loss_of(model, task.batch(np.array([1]))).backward()
     parameter = next(model.parameters())
     assert parameter.grad is not None
     assert task.evaluate(at(model, parameter.detach() - parameter.grad)).score == 0.0

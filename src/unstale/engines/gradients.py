@@ -52,7 +52,7 @@ class OneByOne:
         seed_torch(self.plan.seed, ticket.batch)
         batch = self.plan.task.batch(self.plan.batches.indices(ticket.batch), self.plan.device)
         loss = self.plan.task.loss_of(self._flat.module, as_dtype(batch, self.plan.dtype))
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         return Computed(float(loss.detach()), self._flat.grad, self._buffers)
 
 
@@ -72,7 +72,7 @@ def seed_torch(seed: int, batch: int) -> None:
     """Give torch's generators the random numbers of one ticket."""
     word = int(np.random.SeedSequence([seed, batch, _FORWARD]).generate_state(1, np.uint64)[0] >> np.uint64(1))
     torch.default_generator.manual_seed(word)
-    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+    if torch.cuda.is_initialized():
         torch.cuda.manual_seed_all(word)
 
 
@@ -80,7 +80,7 @@ def seed_torch(seed: int, batch: int) -> None:
 def one_thread() -> Iterator[None]:
     """One torch thread and torch's random state borrowed: both as they were afterwards."""
     threads = torch.get_num_threads()
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
     with torch.random.fork_rng(devices=devices):
         torch.set_num_threads(1)
         try:
