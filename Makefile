@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check format clean
+.PHONY: demo test check format docs readme clean
 
 demo: $(STAMP)  ## compare every method on scikit-learn's digits, into demo/
 	$(BIN)/unstale compare digits --out demo
@@ -17,6 +17,12 @@ check: $(STAMP)  ## lint, format and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: $(STAMP)  ## the generated parts of the documentation
+	$(BIN)/python docs/generate.py
+
+readme: demo  ## the demo's picture and table in the README
+	$(BIN)/python docs/demo.py demo
+
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -24,10 +30,11 @@ format: $(STAMP)
 clean:
 	rm -rf $(VENV) demo
 
+# PIP_CONSTRAINT rather than --constraint: it pins what the package is built with, too.
 # PyTorch goes first and by its exact pin: any looser requirement fetches gigabytes of CUDA packages.
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "unstale needs Python 3.11 or later: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(shell grep '^torch==' constraints.txt)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	PIP_CONSTRAINT=$(CURDIR)/constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	touch $(STAMP)

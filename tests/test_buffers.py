@@ -109,9 +109,28 @@ def test_buffers_must_all_come_back() -> None:
     server = Server(nn.BatchNorm1d(2), "asgd", 1, lr=0.1)
     ticket = server.pull(0)
     assert ticket is not None
-    with pytest.raises(ArgumentError, match="every buffer of the model, got none called 'num_batches_tracked'"):
+    with pytest.raises(ArgumentError, match="every buffer of the model, got none called 'running_mean'"):
         server.push(ticket, torch.zeros(4), buffers={})
-    assert server.push(ticket, torch.zeros(4)).applied
+    with pytest.raises(ArgumentError, match="buffers must come with the gradient of a model with BatchNorm"):
+        server.push(ticket, torch.zeros(4))
+    wrong = {name: torch.zeros(3) for name in ticket.buffers}
+    with pytest.raises(ArgumentError, match=r"buffer 'running_mean' must be torch.float32 of shape \(2,\) on cpu, got"):
+        server.push(ticket, torch.zeros(4), buffers=wrong)
+    assert server.push(ticket, torch.zeros(4), buffers=ticket.buffers).applied
+
+
+def test_tickets_own_their_buffers() -> None:
+    """A forward pass may update them in place: that must not reach other tickets."""
+    model = nn.BatchNorm1d(2)
+    server = Server(model, "asgd", 2, lr=0.0)
+    for k in range(3):
+        ticket = server.pull(0)
+        assert ticket is not None
+        assert int(ticket.buffers["num_batches_tracked"]) == 0
+        buffers = dict(ticket.buffers)
+        torch.func.functional_call(model, {**dict(model.named_parameters()), **buffers}, (torch.randn(4, 2),))
+        server.push(ticket, torch.zeros(4), buffers=buffers)
+        assert int(server.buffers.current()["num_batches_tracked"]) == k + 1
 
 
 @pytest.mark.parametrize("policy", ["shared", "per-worker", "recalibrate"])

@@ -15,6 +15,7 @@ from unstale.flat import Group, decay_matrices_only
 from unstale.memory import REFRESH
 from unstale.methods import names
 from unstale.server import Server
+from unstale.testing import Drive, round_robin
 from unstale.tickets import Ticket
 
 
@@ -247,7 +248,7 @@ def test_a_module_without_gradients_is_refused() -> None:
 def test_groups_take_decay_off_norms_and_biases() -> None:
     model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
-    server = Server(model, "asgd", 1, lr=1.0, weight_decay=0.5, groups=decay_matrices_only())
+    server = Server(model, "asgd", 1, lr=1.0, weight_decay=0.5, groups=decay_matrices_only(), batch_norm="recalibrate")
     server.push(pulled(server), torch.zeros(server.layout.size))
     server.load_into(model)
     for name, p in model.named_parameters():
@@ -296,10 +297,130 @@ def test_unknown_workers_are_named() -> None:
 
 def test_states_of_another_method_or_model_are_refused() -> None:
     saved = Server(torch.ones(2), "ga", 1).state_dict()
-    with pytest.raises(ArgumentError, match="must be of method"):
-        Server(torch.ones(2), "sa", 1).load_state_dict(saved)
-    with pytest.raises(ArgumentError, match="2"):
-        Server(torch.ones(3), "ga", 1).load_state_dict(saved)
+    for other, what in (
+        (Server(torch.ones(2), "sa", 1), "method"),
+        (Server(torch.ones(3), "ga", 1), "parameters"),
+        (Server(torch.ones(2), "ga", 1, weight_decay=0.1), "parameters"),
+        (Server(torch.ones(2).double(), "ga", 1), "dtype"),
+        (Server(torch.ones(2), "ga", 1, batch_norm="per-worker"), "batch_norm"),
+        (Server(torch.ones(2), "ga", 1, batches=7), "batches"),
+    ):
+        before = other.state_dict()["desk"]["workers"], other.params.tolist()
+        with pytest.raises(ArgumentError, match=f"must be of the same {what}, "):
+            other.load_state_dict(saved)
+        assert (other.state_dict()["desk"]["workers"], other.params.tolist()) == before
+    with pytest.raises(ArgumentError, match="must be of the same method"):
+        Server(torch.ones(2), "ga", 1).load_state_dict({})
+    Server(torch.ones(2), methods.ga().replace(), 1).load_state_dict(saved)
+
+
+def test_rolling_back_a_live_server_makes_new_tickets() -> None:
+    server = Server(torch.ones(2), "asgd", 2, lr=0.1)
+    saved = server.state_dict()
+    old = pulled(server, 1)
+    server.load_state_dict(saved)
+    new = pulled(server, 1)
+    assert new.key != old.key
+    assert server.push(old, torch.ones(2)).outcome == "spent"
+    assert server.push(new, torch.ones(2)).applied
+
+
+def test_half_precision_measures_gaps_exactly() -> None:
+    """θ − w_i is far smaller than the rounding of θ in bfloat16: P must still tend to N."""
+    for dtype in (torch.bfloat16, torch.float16):
+        server = Server(torch.ones(4, dtype=dtype), "ga", 8, lr=1e-4)
+        drive = Drive(server, lambda point, push: torch.ones_like(point))
+        penalties = [a.receipt.penalty for a in drive.run(round_robin(8), 4000, 1e-4, look=False)]
+        assert penalties[-1] == pytest.approx(8, rel=0.02)
+
+
+def test_half_precision_compensation_does_not_overflow() -> None:
+    server = Server(torch.zeros(2, dtype=torch.float16), "dana_dc", 1, lr=1e-6)
+    server.push(pulled(server), torch.full((2,), 300.0, dtype=torch.float16))
+    assert bool(server.params.isfinite().all())
+
+
+def test_theta_is_moved_by_tensors_of_its_shape_only() -> None:
+    server = Server(torch.ones(3), "asgd", 1, lr=0.1)
+    for bad in (torch.ones(1), torch.ones(4), 2.0, [1.0, 2.0, 3.0]):
+        with pytest.raises(ArgumentError, match=r"params must be a tensor of shape \(3,\)"):
+            server.params = bad  # type: ignore[assignment]
+    server.params = torch.zeros(3, requires_grad=True) * 2
+    assert not server.params.requires_grad
+    assert server.params.tolist() == [0, 0, 0]
+
+
+def test_a_momentum_of_nan_leaves_with_its_worker() -> None:
+    server = Server(torch.ones(2), "dana", 2, lr=0.1, on_nonfinite="apply")
+    server.push(pulled(server, 0), torch.full((2,), float("nan")))
+    server.depart(0)
+    assert server.state("S").tolist() == [0.0, 0.0]
+
+
+def test_a_dead_workers_gradient_counts_for_its_round() -> None:
+    """It does not end the round early, nor does its number keep a newcomer waiting."""
+    server = Server(torch.zeros(1), "sync", 3, lr=1.0)
+    tickets = [pulled(server, worker) for worker in range(3)]
+    assert server.push(tickets[0], torch.ones(1)).outcome == "held"
+    server.depart(0)
+    assert server.push(tickets[1], torch.ones(1)).outcome == "held"
+    assert server.join() == 0
+    assert server.pull(0) is not None
+    assert server.push(tickets[2], torch.ones(1)).outcome == "held", "the newcomer's is still to come"
+
+
+def test_a_gate_sees_who_lives_and_what_they_gave() -> None:
+    """Stale-synchronous parallel, as a user would write it, survives a death and a newcomer."""
+
+    class Within(methods.Part):
+        def open(self, standing: methods.Standing) -> bool:
+            return standing.given[standing.worker] <= 1 + min(standing.given[w] for w in standing.living)
+
+    server = Server(torch.ones(1), methods.Method(gate=Within()), 2, lr=0.1)
+    for _ in range(2):
+        server.push(pulled(server, 0), torch.ones(1))
+    assert server.pull(0) is None
+    assert server.depart(1) == (0,)
+    for _ in range(3):
+        server.push(pulled(server, 0), torch.ones(1))
+    joined = server.join()
+    assert server.pull(joined) is not None
+    assert server.pull(0) is not None
+
+
+def test_modules_that_do_not_fit_are_named() -> None:
+    server = Server(net(), "asgd", 1, lr=0.1)
+    with pytest.raises(ArgumentError, match="must have a parameter '0.weight'".replace(".", r"\.")):
+        pulled(server).load(nn.Linear(2, 2))
+
+
+def test_sparse_gradients_are_taken() -> None:
+    model = nn.Embedding(5, 2, sparse=True)
+    server = Server(model, "asgd", 1, lr=1.0)
+    before = server.params
+    pulled(server).load(model)
+    model(torch.tensor([1])).sum().backward()
+    ticket = pulled(server)
+    server.push(ticket, model)
+    expected = torch.tensor([[0.0, 0.0], [1.0, 1.0], [0.0, 0.0], [0.0, 0.0], [0.0, 0.0]])
+    torch.testing.assert_close((before - server.params).view(5, 2), expected)
+
+
+@pytest.mark.parametrize("worker", [[0], None, "0", True])
+def test_workers_are_numbers(worker: Any) -> None:
+    with pytest.raises(ArgumentError, match="worker must be one of those alive"):
+        Server(torch.ones(2), "asgd", 2).pull(worker)
+
+
+@pytest.mark.parametrize("groups", [Group(slice(0, 1)), [slice(0, 1)], 3])
+def test_groups_are_a_list_of_groups(groups: Any) -> None:
+    with pytest.raises(ArgumentError, match="groups must be a list of Group"):
+        Server(torch.ones(2), "asgd", 1, groups=groups)
+
+
+def test_a_group_that_selects_nothing_is_refused() -> None:
+    with pytest.raises(ArgumentError, match="must select a parameter"):
+        Server(net(), "asgd", 1, groups=[Group(lambda name, parameter: "typo" in name)])
 
 
 def test_a_users_own_part_goes_wherever_a_name_does() -> None:

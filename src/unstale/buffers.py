@@ -41,7 +41,6 @@ class Buffers:
         running = {f"{norm}{name}" for norm in self._momenta for name in (*RUNNING, COUNT)}
         self._plain = {name: value for name, value in named.items() if name not in running}
         self._initial = {name: value for name, value in named.items() if name in running}
-        self._zeros = {name: torch.zeros_like(value) for name, value in self._initial.items()}
         self._sets: dict[int, dict[str, Tensor]] = {}
 
     def __bool__(self) -> bool:
@@ -53,17 +52,33 @@ class Buffers:
         return bool(self._momenta)
 
     def issue(self) -> dict[str, Tensor]:
-        """What a ticket carries."""
-        return {**self._plain, **self._zeros}
+        """What a ticket carries: copies, for a forward pass may update them in place."""
+        copies = {name: value.clone() for name, value in self._plain.items()}
+        return copies | {name: torch.zeros_like(value) for name, value in self._initial.items()}
+
+    def check(self, pushed: Mapping[str, Tensor] | None) -> None:
+        """Refuse what `accept` could not take in: a buffer that is missing, or of another shape or dtype."""
+        if pushed is None:
+            if self._momenta and self.policy != "recalibrate":
+                raise ArgumentError(
+                    "buffers must come with the gradient of a model with BatchNorm, got none; push the module, or its "
+                    "buffers, or choose batch_norm='recalibrate'"
+                )
+            return
+        for name, value in {**self._plain, **self._initial}.items():
+            if name not in pushed:
+                raise ArgumentError(f"buffers must hold every buffer of the model, got none called {name!r}")
+            got = pushed[name]
+            if got.shape != value.shape or got.dtype != value.dtype or got.device != value.device:
+                raise ArgumentError(
+                    f"buffer {name!r} must be {value.dtype} of shape {tuple(value.shape)} on {value.device}, got "
+                    f"{got.dtype} of shape {tuple(got.shape)} on {got.device}"
+                )
 
     @torch.no_grad()
     def accept(self, worker: int, pushed: Mapping[str, Tensor]) -> None:
-        """Fold in what came back with an accepted push. Raises `ArgumentError` if a buffer is missing."""
-        missing = sorted(({*self._plain, *self._initial}) - set(pushed))
-        if missing:
-            raise ArgumentError(f"buffers must hold every buffer of the model, got none called {missing[0]!r}")
+        """Fold in what came back with an accepted push, after `check`."""
         for name, value in self._plain.items():
-            # Not in place: tickets that are out still carry the old one.
             if not torch.equal(value, pushed[name]):
                 self._plain[name] = pushed[name].detach().clone()
         if self._momenta and self.policy != "recalibrate":
@@ -110,12 +125,17 @@ class Buffers:
 
     def state_dict(self) -> dict[str, Any]:
         """Copies of all tensors."""
-        return copy.deepcopy({"plain": self._plain, "sets": {str(key): kept for key, kept in self._sets.items()}})
+        sets = {str(key): kept for key, kept in self._sets.items()}
+        return copy.deepcopy({"policy": self.policy, "plain": self._plain, "sets": sets})
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over copies of a saved state."""
-        self._plain = {name: value.clone() for name, value in state["plain"].items()}
-        self._sets = {int(key): {n: v.clone() for n, v in kept.items()} for key, kept in state["sets"].items()}
+        """Take over copies of a saved state, on this server's device."""
+        like = {**self._plain, **self._initial}
+        self._plain = {name: value.to(like[name].device, copy=True) for name, value in state["plain"].items()}
+        self._sets = {
+            int(key): {name: value.to(like[name].device, copy=True) for name, value in kept.items()}
+            for key, kept in state["sets"].items()
+        }
 
 
 def _normalisations(module: nn.Module) -> dict[str, float | None]:

@@ -9,7 +9,7 @@ from typing import TypeGuard
 
 from unstale.errors import ArgumentError
 
-__all__ = ["choice", "is_finite", "nonnegative", "number", "positive", "set_number", "whole"]
+__all__ = ["choice", "is_finite", "nonnegative", "number", "positive", "set_number", "truth", "whole"]
 
 
 def is_finite(value: object) -> TypeGuard[float]:
@@ -49,6 +49,12 @@ def whole(name: str, value: object, least: int) -> int:
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or int(value) < least:
         raise ArgumentError(f"{name} must be a whole number of at least {least}, got {value!r}; pass {least} or more")
     return int(value)
+
+
+def truth(name: str, value: object) -> None:
+    """True or False, and nothing that only counts as one of them."""
+    if not isinstance(value, bool):
+        raise ArgumentError(f"{name} must be True or False, got {value!r}")
 
 
 def choice(name: str, value: object, allowed: Iterable[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import numbers
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,6 +16,10 @@ def describe(value: object) -> Plain:
     """A frozen record becomes ``{"type": its class, field: value, …}``; a function its qualified name."""
     if value is None or isinstance(value, bool | int | float | str):
         return value
+    if isinstance(value, numbers.Integral):  # numpy's numbers, too
+        return int(value)
+    if isinstance(value, numbers.Real):
+        return float(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {field.name: describe(getattr(value, field.name)) for field in dataclasses.fields(value)}
         return {"type": type(value).__name__, **fields}

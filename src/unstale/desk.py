@@ -16,6 +16,9 @@ from unstale.tickets import Entry, Ledger
 
 __all__ = ["Desk"]
 
+GONE = -1  # stands for a worker that left while its gradient was held
+ENDLESS = 2**62
+
 
 class Desk:
     """The workers alive, the tickets they have out, and whose gradients wait in the gather."""
@@ -25,12 +28,12 @@ class Desk:
         self.ledger = ledger
         self.workers = set(workers)
         self.held: list[int] = []
-        self.given: Counter[int] = Counter()
+        self.given: Counter[int] = Counter(dict.fromkeys(self.workers, 0))
         self.waiting: set[int] = set()
 
     def alive(self, worker: int) -> int:
         """``worker``, if it is one of those alive."""
-        if worker not in self.workers:
+        if isinstance(worker, bool) or not isinstance(worker, int) or worker not in self.workers:
             living = ", ".join(map(str, sorted(self.workers))) or "none"
             raise ArgumentError(
                 f"worker must be one of those alive ({living}), got {worker!r}; a new one joins with join()"
@@ -43,6 +46,8 @@ class Desk:
             worker = next(n for n in range(len(self.workers) + 1) if n not in self.workers)
         if not isinstance(worker, int) or isinstance(worker, bool) or worker < 0 or worker in self.workers:
             raise ArgumentError(f"worker must be a number of at least 0 that is not in use, got {worker!r}")
+        # A newcomer starts level with the slowest, or a bound on how far others may be ahead would wait for it.
+        self.given[worker] = min((self.given[other] for other in self.workers), default=0)
         self.workers.add(worker)
         return worker
 
@@ -51,6 +56,9 @@ class Desk:
         self.supersede(worker, failed=failed)
         self.workers.remove(worker)
         self.waiting.discard(worker)
+        self.given.pop(worker, None)
+        # What it gave still counts for its round, but its number may go to a newcomer who has given nothing.
+        self.held = [GONE if giver == worker else giver for giver in self.held]
 
     def supersede(self, worker: int, *, failed: bool = False) -> None:
         """Take back what ``worker`` has out, if anything."""
@@ -60,9 +68,7 @@ class Desk:
 
     def may_start(self, worker: int) -> bool:
         """Whether there is a batch, and the gate is open."""
-        if not self.ledger.available:
-            return False
-        return self.method.gate.open(Standing(worker, frozenset(self.held), self.given))
+        return bool(self._startable([worker]))
 
     def issue(self, worker: int, version: int) -> Entry:
         """The next batch for ``worker``."""
@@ -82,14 +88,16 @@ class Desk:
         They do when they are enough, or when nothing more can come: a death or the end must not lock the gather.
         """
         count = len(self.held)
-        enough = count >= self.method.gather.target(len(self.workers))
-        update = count > 0 and (enough or not (self.ledger.out or any(map(self.may_start, self.workers))))
+        enough = count >= self.method.gather.target(len(self.workers) + self.held.count(GONE))
+        update = count > 0 and (enough or not (self.ledger.out or self._startable(self.workers)))
         if update:
             self.held.clear()
         return count, update
 
     def cancel_stale(self, version: int) -> tuple[int, ...]:
         """Void the tickets that the method gives up at ``version``; answers their workers."""
+        if not self.method.admission.cancel(ENDLESS):
+            return ()
         stale = [e for e in self.ledger.out.values() if self.method.admission.cancel(version - e.version)]
         for entry in stale:
             self.ledger.give_back(entry, void=True)
@@ -97,7 +105,14 @@ class Desk:
 
     def released(self) -> tuple[int, ...]:
         """Workers that waited and may start now."""
-        return tuple(worker for worker in sorted(self.waiting) if self.may_start(worker))
+        return self._startable(sorted(self.waiting)) if self.waiting else ()
+
+    def _startable(self, workers: Iterable[int]) -> tuple[int, ...]:
+        if not self.ledger.available:
+            return ()
+        held, living = frozenset(self.held) - {GONE}, frozenset(self.workers)
+        gate = self.method.gate
+        return tuple(worker for worker in workers if gate.open(Standing(worker, held, living, self.given)))
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values only."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -66,7 +66,7 @@ class Layout:
         left = list(trainable(module))
         layers: list[Layer] = []
         spans: list[Span] = []
-        for group in [*groups, Group(lambda name, parameter: True)]:
+        for group in [*_checked(groups), Group(lambda name, parameter: True)]:
             if not callable(group.select):
                 raise ArgumentError(
                     f"Group.select must be a function (name, parameter) -> bool for a module, got {group.select}"
@@ -80,6 +80,8 @@ class Layout:
                 position += parameter.numel()
             if position > start:
                 spans.append(_span(start, position, group, weight_decay))
+            elif group in groups:
+                raise ArgumentError(f"each group must select a parameter that none before it did, got none for {group}")
         return Layout(layers[-1].stop, tuple(layers), tuple(spans))
 
     @staticmethod
@@ -88,7 +90,9 @@ class Layout:
         spans: list[Span] = []
         position = 0
         rest = Group(slice(None))
-        for start, stop, group in sorted((_bounds(group, size) for group in groups), key=lambda bounds: bounds[:2]):
+        for start, stop, group in sorted(
+            (_bounds(group, size) for group in _checked(groups)), key=lambda bounds: bounds[:2]
+        ):
             if start < position:
                 raise ArgumentError(f"groups must not overlap, got element {start} in two of them")
             if start > position:
@@ -99,6 +103,12 @@ class Layout:
             spans.append(_span(position, size, rest, weight_decay))
         layers = (Layer(f"[{s.start}:{s.stop}]", s.start, s.stop, torch.Size([s.stop - s.start])) for s in spans)
         return Layout(size, tuple(layers), tuple(spans))
+
+
+def _checked(groups: Sequence[Group]) -> Sequence[Group]:
+    if not isinstance(groups, list | tuple) or not all(isinstance(group, Group) for group in groups):
+        raise ArgumentError(f"groups must be a list of Group, got {groups!r}")
+    return groups
 
 
 def _span(start: int, stop: int, group: Group, weight_decay: float) -> Span:
@@ -147,10 +157,23 @@ def parameters(module: nn.Module, layout: Layout) -> Tensor:
 
 @torch.no_grad()
 def load(vector: Tensor, module: nn.Module, layout: Layout) -> None:
-    """Copy ``vector``, (d,), into the module's parameters."""
-    named = dict(module.named_parameters())
-    for name, view in split(vector, layout).items():
-        named[name].copy_(view)
+    """Copy ``vector``, (d,), into the module's parameters. Raises `ArgumentError` if it has others."""
+    _copy("parameter", split(vector, layout), dict(module.named_parameters()))
+
+
+@torch.no_grad()
+def load_buffers(buffers: Mapping[str, Tensor], module: nn.Module) -> None:
+    """Copy buffers into the module's. Raises `ArgumentError` if it has others."""
+    _copy("buffer", buffers, dict(module.named_buffers()))
+
+
+def _copy(kind: str, values: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> None:
+    for name, value in values.items():
+        if name not in targets or targets[name].shape != value.shape:
+            got = f"shape {tuple(targets[name].shape)}" if name in targets else "none of that name"
+            raise ArgumentError(f"the module must have a {kind} {name!r} of shape {tuple(value.shape)}, got {got}")
+    for name, value in values.items():
+        targets[name].copy_(value)
 
 
 @torch.no_grad()
@@ -164,7 +187,7 @@ def gradient(module: nn.Module, layout: Layout) -> Tensor:
     if all(grad is None for grad in grads):
         raise GradientError("the pushed module has no gradients; call loss.backward() before push")
     pieces = [
-        torch.zeros_like(named[layer.name]) if grad is None else grad
+        torch.zeros_like(named[layer.name]) if grad is None else grad.to_dense()
         for layer, grad in zip(layout.layers, grads, strict=True)
     ]
     return torch.cat([piece.reshape(-1) for piece in pieces])

@@ -14,7 +14,7 @@ from unstale.flat import Group, Layout
 from unstale.memory import Memory
 from unstale.tickets import Ticket
 
-__all__ = ["flatten", "is_finite", "taken", "unchanged"]
+__all__ = ["flatten", "is_finite", "taken", "ticket", "unchanged"]
 
 
 def flatten(params: Tensor | nn.Module, groups: Sequence[Group], weight_decay: float) -> tuple[Layout, Tensor]:
@@ -66,6 +66,12 @@ def is_finite(gradient: Tensor) -> bool:
     """Whether no element is NaN or Inf."""
     # One pass; a sum that overflows is looked at again.
     return math.isfinite(float(gradient.sum())) or bool(torch.isfinite(gradient).all())
+
+
+def ticket(ticket: object) -> None:
+    """Refuse what is no ticket."""
+    if not isinstance(ticket, Ticket):
+        raise ArgumentError(f"ticket must be a Ticket from pull() or exchange(), got {type(ticket).__name__}")
 
 
 def unchanged(ticket: Ticket, memory: Memory) -> None:

@@ -190,4 +190,6 @@ def executor(choice: str | Executor) -> Executor:
         if choice not in named:
             raise ArgumentError(f"executor must be one of {', '.join(named)} or an Executor, got {choice!r}")
         return named[choice]()
+    if not callable(getattr(choice, "run", None)):
+        raise ArgumentError(f"executor must be one of {', '.join(named)} or an Executor, got {choice!r}")
     return choice

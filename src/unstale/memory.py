@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unstale.errors import ArgumentError
 from unstale.methods.block import State
 
 __all__ = ["Memory"]
@@ -21,7 +20,7 @@ class Memory:
     """Vectors of d elements by name, one row per worker where a part asks for it.
 
     ``theta`` is θ. It and all states are kept in float32 at least: bfloat16 and float16 parameters get master copies.
-    ``points`` holds each worker's sent point in the parameters' own dtype, if ``keep_points``.
+    So are ``points``, each worker's sent point, if ``keep_points``: a gap is far smaller than the rounding of bfloat16.
     """
 
     def __init__(
@@ -39,7 +38,8 @@ class Memory:
         self.rows: dict[int, dict[str, Tensor]] = {}
         self.points: dict[int, Tensor] = {}
         for worker in workers:
-            self.join(worker)
+            self.rows[worker] = self._row()
+        self.refresh_sums()
 
     def _new(self, state: State) -> Tensor:
         if state.kind == "scalar":
@@ -51,32 +51,37 @@ class Memory:
 
     def join(self, worker: int) -> None:
         """Rows for a new worker."""
-        self.rows[worker] = {name: self._new(s) for name, s in self.states.items() if s.kind == "per_worker"}
+        self.rows[worker] = self._row()
+        self.refresh_sums()
+
+    def _row(self) -> dict[str, Tensor]:
+        return {name: self._new(state) for name, state in self.states.items() if state.kind == "per_worker"}
 
     def leave(self, worker: int) -> None:
-        """Forget a worker's rows: S ← S − v_i, v_i ← 0."""
-        gone = self.rows.pop(worker)
+        """Forget a worker's rows: S ← S − v_i, v_i ← 0; summed anew, for a v_i that is NaN does not subtract."""
+        del self.rows[worker]
         self.points.pop(worker, None)
-        for name, state in self.states.items():
-            if state.sum_of is not None:
-                self.shared[name] -= gone[state.sum_of]
+        self.refresh_sums()
 
     def refresh_sums(self) -> None:
         """Make every running sum anew from its addends, in the order of the workers."""
         for name, state in self.states.items():
-            if state.sum_of is not None and self.rows:
-                rows = [self.rows[worker][state.sum_of] for worker in sorted(self.rows)]
-                self.shared[name].copy_(rows[0])
-                for row in rows[1:]:
-                    self.shared[name] += row
+            if state.sum_of is not None:
+                self.shared[name].zero_()
+                for worker in sorted(self.rows):
+                    self.shared[name] += self.rows[worker][state.sum_of]
 
     def point(self, worker: int) -> Tensor:
         """Where to write the point that ``worker`` gets."""
         if not self.keep_points:
-            return torch.empty_like(self.theta, dtype=self.dtype)
+            return torch.empty_like(self.theta)
         if worker not in self.points:
-            self.points[worker] = torch.empty_like(self.theta, dtype=self.dtype)
+            self.points[worker] = torch.empty_like(self.theta)
         return self.points[worker]
+
+    def handed(self, point: Tensor) -> Tensor:
+        """A point as the worker gets it, in the parameters' own dtype: the same memory where that is θ's dtype too."""
+        return point.detach().to(self.dtype)
 
     def arrays(self, worker: int) -> dict[str, Tensor]:
         """All vectors that a program run for ``worker`` may touch, by name."""
@@ -93,20 +98,11 @@ class Memory:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over copies of a saved state. Raises `ArgumentError` if it is of another model or method."""
-        if state["theta"].shape != self.theta.shape:
-            raise ArgumentError(
-                f"the saved state must be of {self.theta.numel()} parameters, got {state['theta'].numel()}; "
-                "build the same model"
-            )
-        if set(state["shared"]) != set(self.shared):
-            raise ArgumentError(
-                f"the saved state must be of a method that keeps {sorted(self.shared)}, got {sorted(state['shared'])}"
-            )
+        """Take over copies of a saved state, on this memory's device."""
         self.theta.copy_(state["theta"])
         for name, value in state["shared"].items():
             self.shared[name].copy_(value)
         like = self.theta
         self.rows = {int(w): {n: v.to(like).clone() for n, v in rows.items()} for w, rows in state["rows"].items()}
-        self.points = {int(w): p.to(like.device, self.dtype).clone() for w, p in state["points"].items()}
+        self.points = {int(w): p.to(like).clone() for w, p in state["points"].items()}
         self._initial = None if state["initial"] is None else state["initial"].to(like).clone()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -58,6 +58,7 @@ def scores_figure(outline: Outline, results: pd.DataFrame) -> Figure:
     axes.xaxis.set_major_locator(FixedLocator(list(outline.workers)))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0f}")
+    _fit(axes, outline, results["score"])
     axes.set_xlabel("workers N")
     axes.set_ylabel(f"test {outline.score_name}")
     _legend_beside(axes, "hollow: a run diverged" if bool(results["diverged"].any()) else None)
@@ -96,6 +97,7 @@ def curves_figure(outline: Outline, curves: pd.DataFrame, results: pd.DataFrame)
         )
         low, high = rows["score"] - rows["spread"], rows["score"] + rows["spread"]
         axes.fill_between(rows["time"], low, high, color=look["color"], alpha=0.12, linewidth=0)
+    _fit(axes, outline, curves["score"])
     axes.set_xlabel("simulated time (1 = mean time of one gradient)")
     axes.set_ylabel(f"test {outline.score_name}")
     axes.set_xlim(left=0)
@@ -162,7 +164,16 @@ def _draw_baseline(axes: Axes, results: pd.DataFrame) -> None:
     axes.axhspan(mean - std, mean + std, color=_BASELINE, alpha=0.08, linewidth=0)
 
 
-def _draw_smooth(axes: Axes, x: Iterable[float], y: pd.Series[float], colour: str, label: str) -> None:
+def _fit(axes: Axes, outline: Outline, scores: pd.Series[float]) -> None:
+    """Percentages end at 0 and 100, whatever an error bar says; what may be as large as it likes gets a log scale."""
+    if outline.score_name.endswith("(%)"):
+        low, high = axes.get_ylim()
+        axes.set_ylim(max(low, -2.0), min(high, 102.0))
+    elif not outline.higher_is_better:
+        _log_if_wide(axes, scores)
+
+
+def _draw_smooth(axes: Axes, x: pd.Series[float], y: pd.Series[float], colour: str, label: str) -> None:
     """The values in the background, their running mean in front."""
     window = max(1, len(y) // 60)
     axes.plot(x, y, color=colour, alpha=0.18, linewidth=0.6)

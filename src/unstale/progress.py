@@ -24,7 +24,7 @@ __all__ = ["ProgressBar", "RunsBar"]
 
 _EVERY = 0.25  # seconds between refreshes: one costs about a millisecond
 _EVERY_IN_FILES = 30.0  # where lines stay, as in a log
-_WIDTH = 14
+_LONGEST_BAR = 20
 
 
 class ProgressBar(Callback):
@@ -40,9 +40,9 @@ class ProgressBar(Callback):
         self._epochs = 0.0
         self._score_name = "score"
         self._score = math.nan
-        self._pushes = 0
         self._drawn = 0.0
-        self._sums = _Sums()
+        self._sums = self._told = _Sums()
+        self._rate = 0.0
 
     def on_start(self, plan: Plan) -> None:
         """Look at how long it will be."""
@@ -62,24 +62,25 @@ class ProgressBar(Callback):
 
     def on_end(self, run: Run) -> None:
         """The last line stays."""
-        if self._sums.n and len(run.evaluations):
+        if len(run.evaluations):
             self._draw(float(run.evaluations["progress"].iloc[-1]), time.perf_counter())
         if self._live:
             self._console.print()
 
     def _draw(self, progress: float, now: float) -> None:
-        rate = self._sums.n / max(now - self._drawn, 1e-9)
+        if self._sums.n:
+            self._told, self._rate = self._sums, self._sums.n / max(now - self._drawn, 1e-9)
         line = Text.assemble(
-            (_bar(progress / self._epochs), "cyan"),
             f" epoch {progress:.1f}/{self._epochs:g}",
-            f"  loss {self._sums.mean('loss'):.3g}",
+            f"  loss {self._told.mean('loss'):.3g}",
             (f"  {self._score_name} {self._score:.4g}", "bold"),
-            f"  delay {self._sums.mean('delay'):.1f}",
-            f"  gap {self._sums.mean('gap'):.1e}",
-            f"  {rate:.0f}/s",
+            f"  delay {self._told.mean('delay'):.1f}",
+            f"  gap {self._told.mean('gap'):.1e}",
+            f"  {self._rate:.0f}/s",
         )
-        width = self._console.width - 1
-        line.truncate(width, pad=self._live)
+        room = self._console.width - 1  # the last column would begin a new line on some terminals
+        line = Text(_bar(progress / self._epochs, min(_LONGEST_BAR, room - line.cell_len)), "cyan") + line
+        line.truncate(room, pad=self._live)
         self._console.print(line, end="\r" if self._live else "\n", soft_wrap=True)
         self._sums, self._drawn = _Sums(), now
 
@@ -100,9 +101,9 @@ class _Sums:
         return self._of[name] / self.n if self.n else math.nan
 
 
-def _bar(share: float) -> str:
-    done = round(_WIDTH * min(1.0, share))
-    return "━" * done + "╌" * (_WIDTH - done)
+def _bar(share: float, width: int) -> str:
+    done = round(max(0, width) * min(1.0, share))
+    return "━" * done + "╌" * (width - done)
 
 
 class RunsBar(Watcher):

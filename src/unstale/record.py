@@ -52,13 +52,9 @@ class Recorder:
     """Collects rows while a run goes on."""
 
     def __init__(self) -> None:
+        self.cancelled = 0
         self._pushes: dict[str, list[Any]] = {name: [] for name in HISTORY_COLUMNS}
         self._evaluations: dict[str, list[Any]] = {name: [] for name in EVALUATION_COLUMNS}
-
-    @property
-    def evaluated_at(self) -> float | None:
-        """Progress at the latest evaluation."""
-        return self._evaluations["progress"][-1] if self._evaluations["progress"] else None
 
     def push(self, time: float, ticket: Ticket, loss: float, receipt: Receipt) -> dict[str, Any]:
         """A row of the history."""
@@ -78,6 +74,7 @@ class Recorder:
             "finite": receipt.finite,
             "extreme": receipt.extreme,
         }
+        self.cancelled += len(receipt.cancelled)
         return _append(self._pushes, row)
 
     def evaluation(self, progress: float, time: float, result: Evaluation) -> dict[str, Any]:
@@ -119,8 +116,8 @@ class Run:
     history: one row per push. push counts from 0; progress and lr are those before the push; epoch is the data epoch
         of its batch; time is simulated, in units of the clock; gap, normalised_gap, penalty as in `Receipt`.
     evaluations: one row per evaluation of θ: progress (epochs), time, pushes so far, loss and score on the test set.
-    status: "finished", "stopped" (by a callback or at divergence) or "interrupted". seconds: of wall time.
-    quarantined: batches given up after three failures.
+    status: "finished", "stopped" (by a callback or at divergence), "interrupted" or "failed". seconds: of wall time.
+    cancelled: gradients given up while they were computed. quarantined: batches given up after three failures.
     """
 
     config: Mapping[str, Plain]
@@ -129,6 +126,7 @@ class Run:
     params: Mapping[str, Tensor]
     status: str = "finished"
     seconds: float = 0.0
+    cancelled: int = 0
     quarantined: tuple[int, ...] = ()
 
     @property
@@ -142,7 +140,8 @@ class Run:
         task = self.config.get("task")
         chance = task.get("chance") if isinstance(task, Mapping) else None
         broken = not all(bool(value.isfinite().all()) for value in self.params.values() if value.is_floating_point())
-        at_chance = isinstance(chance, int | float) and self.score <= chance
+        sign = 1 if not isinstance(task, Mapping) or task.get("higher_is_better", True) else -1
+        at_chance = isinstance(chance, int | float) and sign * self.score <= sign * chance
         return broken or not math.isfinite(self.score) or at_chance
 
     def __repr__(self) -> str:
@@ -160,7 +159,7 @@ class Run:
             "diverged": self.diverged,
             "status": self.status,
             "pushes": len(self.history),
-            "wasted": len(self.history) - len(used),
+            "wasted": len(self.history) - len(used) + self.cancelled,
             "mean_delay": _mean(used, "delay"),
             "mean_gap": _mean(used, "gap"),
             "mean_normalised_gap": _mean(used, "normalised_gap"),

@@ -71,7 +71,8 @@ class Steps:
 
     def __call__(self, progress: float) -> float:
         """The learning rate at ``progress`` epochs."""
-        return self.lr * self.factor ** sum(progress >= epoch for epoch in self.at)
+        # Progress is a quotient, and may fall short of a step's epoch by its rounding.
+        return self.lr * self.factor ** sum(progress >= epoch - 1e-9 for epoch in self.at)
 
 
 @dataclass(frozen=True)
@@ -167,8 +168,7 @@ class Recipe:
             return Constant(self.lr)
         if self.decay == "cosine":
             return Cosine(self.lr, epochs)
-        # Rounded, since 0.7 * 10 is just above 7 and the step would come a batch late.
-        return Steps(self.lr, at=tuple(round(fraction * epochs, 9) for fraction in self.at), factor=self.factor)
+        return Steps(self.lr, at=tuple(fraction * epochs for fraction in self.at), factor=self.factor)
 
 
 def as_schedule(lr: float | Recipe | Schedule, workers: int, epochs: float) -> Schedule:

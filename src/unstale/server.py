@@ -10,18 +10,17 @@ from torch import Tensor, nn
 
 from unstale import checks, flat, intake, kernels
 from unstale.buffers import Buffers, Policy
-from unstale.describe import describe
 from unstale.desk import Desk
-from unstale.errors import ArgumentError, NonFiniteError
+from unstale.errors import NonFiniteError
 from unstale.measure import Outcome, Receipt
 from unstale.memory import Memory
 from unstale.methods.base import Method
 from unstale.methods.catalogue import get
 from unstale.methods.steps import Steps
+from unstale.resumable import Resumable
 from unstale.schedules import rate_of_push
 from unstale.stepper import Stepper
 from unstale.tickets import Entry, Ledger, Ticket
-from unstale.view import View
 
 __all__ = ["NonFinite", "Server"]
 
@@ -29,7 +28,7 @@ NonFinite = Literal["reject", "raise", "apply"]
 Rate = float | Callable[[float], float]
 
 
-class Server(View):
+class Server(Resumable):
     """Holds the parameters and runs one method on them.
 
     params: a (d,) float tensor, which is copied, or a module, whose trainable parameters are.
@@ -93,7 +92,7 @@ class Server(View):
             self._desk.waiting.add(worker)
             return None
         entry = self._desk.issue(worker, self.version)
-        return self._ticket(entry, self._stepper.point(worker, len(self.workers)))
+        return self._ticket(entry, self._stepper.point(worker, len(self._desk.workers)))
 
     def push(
         self,
@@ -145,37 +144,11 @@ class Server(View):
 
     def expire(self, ticket: Ticket) -> tuple[int, ...]:
         """Stop waiting for a ticket: its batch goes back, and a push that still comes is late. Answers as `depart`."""
+        intake.ticket(ticket)
         entry, _, _ = self._desk.ledger.standing(ticket)
         if entry is not None:
             self._desk.ledger.give_back(entry, void=True)
         return self._settle()
-
-    # Saving.
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything that the next push depends on: copies of tensors, and plain values."""
-        return {
-            "method": describe(self.method),
-            "desk": self._desk.state_dict(),
-            "stepper": self._stepper.state_dict(),
-            "buffers": self.buffers.state_dict(),
-        }
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a saved state, bit for bit; tickets that were out then still count."""
-        if state["method"] != describe(self.method):
-            raise ArgumentError(f"the saved state must be of method {describe(self.method)}, got {state['method']}")
-        self._desk.load_state_dict(state["desk"])
-        self._stepper.load_state_dict(state["stepper"])
-        self.buffers.load_state_dict(state["buffers"])
-
-    def outstanding(self) -> tuple[Ticket, ...]:
-        """Tickets that are out, as the workers have them: what an engine resumes after `load_state_dict`.
-
-        None where the server keeps no sent points (``measure=False``, and a method that needs none): pull again.
-        """
-        points = self._memory.points
-        return tuple(self._ticket(e, points[e.worker]) for e in self._desk.ledger.out.values() if e.worker in points)
 
     # How.
 
@@ -188,14 +161,14 @@ class Server(View):
         *,
         reply: bool,
     ) -> tuple[Receipt, Ticket | None]:
-        if not isinstance(ticket, Ticket):
-            raise ArgumentError(f"ticket must be a Ticket from pull() or exchange(), got {type(ticket).__name__}")
+        intake.ticket(ticket)
         entry, refusal, reason = self._desk.ledger.standing(ticket)
         about: dict[str, Any] = {"worker": ticket.worker, "ticket": ticket.number, "progress": self.progress}
         if entry is None:
             return self._receipt(refusal, about, reason), None
         vector, buffers = intake.taken(gradient, buffers, self.layout, self._memory)
         intake.unchanged(ticket, self._memory)
+        self.buffers.check(buffers)
         about |= {"lr": rate_of_push(lr, self.lr, self.progress), "delay": self.version - entry.version}
         about["finite"] = intake.is_finite(vector)
         if not about["finite"] and self.on_nonfinite == "raise":
@@ -211,7 +184,7 @@ class Server(View):
             self._desk.ledger.give_back(entry, void=False)
             self._settle()
             return self._receipt("dropped", about, f"a delay of {about['delay']} is not admitted"), None
-        if self.buffers and buffers is not None:
+        if buffers is not None:
             self.buffers.accept(entry.worker, buffers)
         return self._commit(entry, vector, about, reply=reply)
 
@@ -227,7 +200,7 @@ class Server(View):
             vector,
             delay=about["delay"],
             lr=about["lr"],
-            workers=len(self.workers),
+            workers=len(self._desk.workers),
             count=count,
             update=update,
             reply=answered,
@@ -239,11 +212,8 @@ class Server(View):
         """A batch or worker went without a push: what is held may be all that comes, and others may start."""
         count, update = self._desk.gathered()
         if update:
-            self._stepper.flush(workers=len(self.workers), count=count)
+            self._stepper.flush(workers=len(self._desk.workers), count=count)
         return self._desk.released()
-
-    def _ticket(self, entry: Entry, point: Tensor) -> Ticket:
-        return self._desk.ledger.ticket(entry, point, self.buffers.issue(), self.layout)
 
     def _receipt(self, outcome: Outcome, about: Mapping[str, Any], reason: str = "") -> Receipt:
         return Receipt(outcome, version=self.version, released=self._desk.released(), reason=reason, **about)

@@ -47,11 +47,11 @@ class Stepper:
         self._spans = list(zip(layout.spans, rows, strict=True))
 
     def point(self, worker: int, workers: int) -> Tensor:
-        """The point that ``worker`` gets now, along the η of the latest push."""
+        """The point that ``worker`` gets now, along the η of the latest push, as it gets it."""
         target = self.memory.point(worker)
         self._fill(lr=self.lr_last, workers=workers)
         self._run(self.steps.reply, worker, {"sent": target})
-        return target
+        return self.memory.handed(target)
 
     def push(
         self,
@@ -85,7 +85,7 @@ class Stepper:
         self.lr_last = rate
         if update:
             self._updated()
-        return told, arrays["sent"] if update and reply else None
+        return told, self.memory.handed(arrays["sent"]) if update and reply else None
 
     def flush(self, *, workers: int, count: int) -> None:
         """Make an update of what waits in the gather."""

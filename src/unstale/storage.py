@@ -35,8 +35,11 @@ def save_run(run: Run, folder: Path, *, overwrite: bool = False, params: bool = 
         run.history.to_parquet(new / HISTORY, index=False)
         run.evaluations.to_parquet(new / EVALUATIONS, index=False)
         if params:
-            safetensors.torch.save_file({n: v.contiguous() for n, v in run.params.items()}, new / PARAMS)
-        about = {"status": run.status, "seconds": run.seconds, "quarantined": list(run.quarantined)}
+            # Not save_file: on a full disk it raises an error of its own kind.
+            tensors = {name: value.contiguous() for name, value in run.params.items()}
+            (new / PARAMS).write_bytes(safetensors.torch.save(tensors))
+        about: dict[str, Plain] = {"status": run.status, "seconds": run.seconds}
+        about |= {"cancelled": run.cancelled, "quarantined": list(run.quarantined)}
         write_json(new / CONFIG, {"config": {**run.config}, "run": about, "summary": run.summary()})
     return folder
 
@@ -61,6 +64,7 @@ def load_run(folder: Path) -> Run:
             params=params,
             status=str(about["status"]),
             seconds=float(about["seconds"]),
+            cancelled=int(about["cancelled"]),
             quarantined=tuple(int(batch) for batch in about["quarantined"]),
         )
     except (KeyError, TypeError, ValueError) as error:

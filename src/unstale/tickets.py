@@ -16,8 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from unstale import checks
-from unstale.errors import ArgumentError
-from unstale.flat import Layout, load
+from unstale.flat import Layout, load, load_buffers
 
 __all__ = ["Entry", "Ledger", "Ticket"]
 
@@ -46,11 +45,12 @@ class Ticket:
 
     @torch.no_grad()
     def load(self, module: nn.Module) -> None:
-        """Put the point and the buffers into ``module``, and clear its gradients."""
+        """Put the point and the buffers into ``module``, and clear its gradients.
+
+        Raises `ArgumentError` for a module that is not like the server's.
+        """
         load(self.params, module, self.layout)
-        named = dict(module.named_buffers())
-        for name, value in self.buffers.items():
-            named[name].copy_(value)
+        load_buffers(self.buffers, module)
         module.zero_grad(set_to_none=True)
 
     @property
@@ -125,7 +125,7 @@ class Ledger:
             version=entry.version,
             batch=entry.batch,
             epoch=entry.batch // self.per_epoch,
-            params=point.detach(),
+            params=point,
             buffers=buffers,
             layout=layout,
             written=point._version,
@@ -190,13 +190,8 @@ class Ledger:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from there: tickets that were out still count, new ones carry a new incarnation."""
-        for name in ("total", "per_epoch"):
-            if state[name] != getattr(self, name):
-                raise ArgumentError(
-                    f"{name} must be the same as when the state was saved ({state[name]}), got {getattr(self, name)}"
-                )
-        # This server's own first incarnation stays last: new tickets cannot be taken for old ones.
-        self.incarnations = [*state["incarnations"], self.incarnations[-1]]
+        # A new incarnation with every load, so new tickets cannot be taken for those issued before it.
+        self.incarnations = [*state["incarnations"], uuid.uuid4().hex]
         entries = [Entry((incarnation, number), *rest) for incarnation, number, *rest in state["out"]]
         self.out = {entry.key: entry for entry in entries}
         self.by_worker = {entry.worker: entry.key for entry in entries}

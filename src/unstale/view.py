@@ -26,12 +26,15 @@ class View:
 
     @property
     def params(self) -> Tensor:
-        """(d,) a copy of θ; assign to move θ from outside."""
+        """(d,) a copy of θ, in the order of ``layout``; assign to move θ from outside."""
         return self._memory.theta.to(self._memory.dtype, copy=True)
 
     @params.setter
     def params(self, value: Tensor) -> None:
-        self._memory.theta.copy_(value)
+        if not isinstance(value, Tensor) or value.shape != self._memory.theta.shape:
+            got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+            raise ArgumentError(f"params must be a tensor of shape ({self.layout.size},), got {got}")
+        self._memory.theta.copy_(value.detach())
 
     @property
     def version(self) -> int:
@@ -47,6 +50,16 @@ class View:
     def progress(self) -> float:
         """Epochs of data accepted."""
         return self._desk.ledger.progress
+
+    @property
+    def accepted(self) -> int:
+        """Batches accepted."""
+        return self._desk.ledger.accepted
+
+    @property
+    def waiting(self) -> tuple[int, ...]:
+        """Workers that pulled and got None."""
+        return tuple(sorted(self._desk.waiting))
 
     @property
     def finished(self) -> bool:
@@ -70,6 +83,4 @@ class View:
     def load_into(self, module: nn.Module) -> None:
         """Copy θ, and the buffers that an evaluation uses, into ``module``."""
         flat.load(self._memory.theta, module, self.layout)
-        named = dict(module.named_buffers())
-        for name, value in self.buffers.current().items():
-            named[name].copy_(value)
+        flat.load_buffers(self.buffers.current(), module)

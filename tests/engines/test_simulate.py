@@ -3,52 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from torch import nn
 
 import unstale
+from tests.engines.problems import blobs, equal, normed, trained
 from unstale import methods, tasks
-from unstale.callbacks import Callback, StopRun
 from unstale.clocks import Clock, Constant, Gamma, Pareto
 from unstale.engines import Plan
 from unstale.engines.gradients import OneByOne
-from unstale.errors import ArgumentError, Interrupted
+from unstale.errors import ArgumentError
 from unstale.methods import Method, get, names
-from unstale.record import Run
 from unstale.tasks import Task
 
 HETEROGENEOUS = Gamma(cv=0.3, heterogeneity=0.6)
-
-
-def blobs(model: Any = None, size: int = 60) -> Task:
-    """Three clouds of points; small enough for a run to take milliseconds."""
-    rng = np.random.default_rng(0)
-    y = torch.arange(size) % 3
-    x = torch.from_numpy(rng.normal(size=(size, 4)).astype(np.float32)) + 2 * nn.functional.one_hot(y, 4)
-    loss, score = nn.functional.cross_entropy, tasks.accuracy
-    return Task(model or (lambda: nn.Linear(4, 3)), loss, (x, y), (x, y), score, chance=100 / 3, score_name="accuracy")
-
-
-def normed() -> nn.Module:
-    return nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.2), nn.Linear(8, 3))
-
-
-def trained(method: str | Method = "dana_ga", workers: int = 4, task: Task | None = None, **plan: Any) -> Run:
-    return unstale.train(task or blobs(), method, workers, **{"lr": 0.05, "epochs": 3, "batch_size": 8, **plan})
-
-
-def equal(one: Run, other: Run) -> bool:
-    same = all(torch.equal(one.params[name], other.params[name]) for name in one.params)
-    pd.testing.assert_frame_equal(one.history, other.history, check_exact=True)
-    pd.testing.assert_frame_equal(one.evaluations, other.evaluations, check_exact=True)
-    return same
 
 
 @pytest.mark.parametrize("name", names())
@@ -102,6 +74,7 @@ def test_one_worker_is_a_training_loop() -> None:
     run = trained("nag_asgd", 1, task, weight_decay=1e-2, dtype=torch.float64, epochs=2)
     plan = Plan(task=task, method=get("nag_asgd"), batch_size=8)
     model = task.build(0).double()
+    assert isinstance(model, nn.Linear)
     optimiser = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, nesterov=True, weight_decay=1e-2)
     for batch in range(14):
         x, y = task.batch(plan.batches.indices(batch))
@@ -167,8 +140,8 @@ def test_shared_statistics_of_one_worker_are_torchs_own() -> None:
     plan = Plan(task=task, method=get("nag_asgd"), batch_size=8)
     for batch in range(8):
         model(task.batch(plan.batches.indices(batch))[0])
-    torch.testing.assert_close(run.params["0.running_mean"], model[0].running_mean)  # type: ignore[index]
-    torch.testing.assert_close(run.params["0.running_var"], model[0].running_var)  # type: ignore[index]
+    torch.testing.assert_close(run.params["0.running_mean"], model[0].running_mean)
+    torch.testing.assert_close(run.params["0.running_var"], model[0].running_var)
     assert run.params["0.num_batches_tracked"] == 8
 
 
@@ -219,6 +192,79 @@ def test_evaluations_come_when_asked() -> None:
     assert trained(epochs=1.5, eval_every=1).evaluations["progress"].tolist() == [0, 1, 1.5]
 
 
+@pytest.mark.parametrize("every", [0.1, 0.3, 1 / 3, 0.7, 1])
+def test_no_evaluation_is_skipped_by_rounding(every: float) -> None:
+    run = trained("asgd", 2, eval_every=every, epochs=3, batch_size=6)
+    times = [min(30, -(-k * round(every * 1e6) * 10 // 10**6)) for k in range(int(3 / every + 1e-9) + 1)]
+    assert [round(p * 10) for p in run.evaluations["progress"]] == sorted({*times, 30})
+
+
+def test_what_was_evaluated_is_what_is_kept() -> None:
+    """Frozen parameters and all: one model is built, trained, evaluated and kept."""
+    built: list[nn.Module] = []
+
+    def build() -> nn.Module:
+        linear = nn.Linear(4, 3)
+        linear.bias.requires_grad_(False).fill_(float(len(built)))
+        model = nn.Sequential(linear, nn.BatchNorm1d(3).eval())
+        built.append(model)
+        return model
+
+    run = trained("asgd", 2, blobs(build))
+    assert len(built) == 1
+    assert run.params["0.bias"].tolist() == [0, 0, 0]
+    assert run.params["1.running_mean"].tolist() == [0, 0, 0], "a norm that the user froze stays frozen"
+
+
+def test_late_flushes_are_evaluated() -> None:
+    """The last batch is quarantined; what waited in the gather moves θ without a push, and the score is that θ's."""
+    x, y = torch.zeros(20, 4), torch.arange(20) % 3
+    x[Plan(task=blobs(size=20), method=get("asgd"), batch_size=1).batches.indices(19)] = torch.nan
+    task = Task(lambda: nn.Linear(4, 3), nn.functional.cross_entropy, (x, y), (torch.ones(3, 4), y[:3]), None)
+    run = trained(methods.fedbuff(40), 2, task, on_nonfinite="reject", batch_size=1, epochs=1, eval_every=0.95)
+    assert run.quarantined == (19,)
+    model = run.load_into(nn.Linear(4, 3))
+    assert run.score == pytest.approx(nn.functional.cross_entropy(model(torch.ones(3, 4)), y[:3]).item())
+
+
+def test_time_is_that_of_pushes_and_cancelled_work_is_wasted() -> None:
+    method = Method(admission=methods.MaxDelay(1, restart=True))
+    run = trained(method, 8, epochs=1.5)
+    assert run.cancelled > 0
+    assert run.summary()["wasted"] == run.cancelled
+    assert run.evaluations["time"].iloc[-1] == run.history["time"].iloc[-1]
+
+
+def test_configurations_hold_plain_numbers() -> None:
+    given: dict[str, Any] = {"workers": np.int32(2), "lr": np.float32(0.05), "epochs": np.float64(1)}
+    runs = [trained(**{**given, "seed": np.int64(seed)}) for seed in (3, 4)]
+    assert [run.config["seed"] for run in runs] == [3, 4]
+    assert type(runs[0].config["workers"]) is int
+    assert runs[0].config["lr"] == pytest.approx(0.05)
+
+
+def test_lower_is_better_diverges_upwards() -> None:
+    x, y = torch.randn(30, 4), torch.zeros(30, 1)
+    task = Task(
+        lambda: nn.Linear(4, 1),
+        nn.functional.mse_loss,
+        (x, y),
+        (x, y),
+        nn.functional.mse_loss,
+        chance=1.0,
+        higher_is_better=False,
+    )
+    assert not trained("asgd", 2, task, epochs=20).diverged
+    assert trained("asgd", 2, task, lr=1e4).diverged
+
+
+def test_training_inside_no_grad_and_inference_mode() -> None:
+    expected = trained()
+    for context in (torch.no_grad(), torch.inference_mode()):
+        with context:
+            assert equal(expected, trained())
+
+
 def test_learning_rates_follow_progress() -> None:
     run = trained(lr=unstale.Recipe(lr=0.1, warmup=0.5, at=(0.75,)), epochs=2, workers=4)
     lr = run.history["lr"].to_numpy()
@@ -226,48 +272,6 @@ def test_learning_rates_follow_progress() -> None:
     assert lr[8] == pytest.approx(0.1)
     assert lr[-1] == pytest.approx(0.01)
     assert (np.diff(lr[:8]) > 0).all()
-
-
-class Counting(Callback):
-    def __init__(self, stop_at: int = 10**9, error: type[BaseException] = StopRun) -> None:
-        self.calls: list[str] = []
-        self.stop_at, self.error = stop_at, error
-
-    def on_start(self, plan: Plan) -> None:
-        self.calls.append("start")
-
-    def on_push(self, row: Mapping[str, Any]) -> None:
-        self.calls.append("push")
-        if self.calls.count("push") == self.stop_at:
-            raise self.error
-
-    def on_evaluation(self, row: Mapping[str, Any]) -> None:
-        self.calls.append("evaluation")
-
-    def on_end(self, run: Run) -> None:
-        self.calls.append(run.status)
-
-
-def test_callbacks_see_everything_and_may_stop() -> None:
-    counting = Counting()
-    trained(epochs=1, callbacks=[counting])
-    assert [key for key, _ in itertools.groupby(counting.calls)] == [
-        "start",
-        "evaluation",
-        "push",
-        "evaluation",
-        "finished",
-    ]
-    stopped = trained(callbacks=[Counting(stop_at=5)])
-    assert (stopped.status, len(stopped.history)) == ("stopped", 5)
-
-
-def test_interruption_keeps_what_was_computed() -> None:
-    with pytest.raises(Interrupted) as caught:
-        trained(callbacks=[Counting(stop_at=7, error=KeyboardInterrupt)])
-    run = caught.value.run
-    assert (run.status, len(run.history)) == ("interrupted", 7)
-    assert run.params
 
 
 @pytest.mark.parametrize(
@@ -288,6 +292,9 @@ def test_interruption_keeps_what_was_computed() -> None:
         ({"on_nonfinite": "skip"}, "on_nonfinite must be one of"),
         ({"device": "cpux"}, "device must be"),
         ({"executor": "fast"}, "executor must be one of"),
+        ({"executor": 5}, "executor must be one of"),
+        ({"drop_last": "no"}, "drop_last must be True or False, got 'no'"),
+        ({"callbacks": [5]}, "callbacks must be a list of Callback"),
     ],
 )
 def test_bad_arguments_are_named_at_once(options: dict[str, Any], message: str) -> None:

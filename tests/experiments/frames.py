@@ -42,7 +42,13 @@ def of_table(table: Mapping[int, tuple[float, ...]], std: float) -> Scores:
 def make_outline(scores: Scores, seeds: int = 3, **task: object) -> Outline:
     labels = tuple(dict.fromkeys(label for label, _ in scores))
     workers = tuple(sorted({n for _, n in scores}))
-    about = {"name": "cifar", "model_name": "resnet20", "score_name": "accuracy", "higher_is_better": True, "chance": 10.0}
+    about = {
+        "name": "cifar",
+        "model_name": "resnet20",
+        "score_name": "accuracy",
+        "higher_is_better": True,
+        "chance": 10.0,
+    }
     times = {(n, seed): 100.0 / n for n in (1, *workers) for seed in range(seeds)}
     made = {"command": "by hand", "date": "2020-01-01"}
     return Outline({**about, **task}, labels, workers, tuple(range(seeds)), {"epochs": 2}, times, made)

@@ -22,7 +22,10 @@ def cifar() -> Evidence:
     ("number", "says"),
     [
         (1, "confirmed (7 of 7 worker counts, smallest margin +0.2±0.0 at N = 4; 3 seeds)"),
-        (2, "confirmed (4 of 4 worker counts, smallest margin +2.1±0.0 at N = 20; it loses 1.0 at N = 28, asgd 3.9; 3 seeds)"),
+        (
+            2,
+            "confirmed (4 of 4 worker counts, smallest margin +2.1±0.0 at N = 20; it loses 1.0 at N = 28, asgd 3.9",
+        ),
         (3, "confirmed (10.0 of 92.4 at N = 12; 3 seeds)"),
         (4, "confirmed (DANA over GA +0.3±0.0 at N = 4 and −57.5±0.0 at N = 28, behind from N = 20; at N = 28 DANA"),
         (5, "confirmed (5 of 5 worker counts, smallest margin +1.6±0.0 at N = 12; 3 seeds)"),
@@ -48,7 +51,9 @@ def test_imagenet_where_all_but_dana_ga_diverge_in_the_end() -> None:
         2, imagenet
     )
     assert sentence(3, imagenet).startswith("Claim 3, NAG-ASGD collapses, losing half")
-    assert "refuted (DANA over GA +4.6±0.0 at N = 32 and +5.1±0.0 at N = 64; at N = 64 DANA has" in sentence(4, imagenet)
+    assert "refuted (DANA over GA +4.6±0.0 at N = 32 and +5.1±0.0 at N = 64; at N = 64 DANA has" in sentence(
+        4, imagenet
+    )
     assert "confirmed (4 of 4" in sentence(5, imagenet)
 
 

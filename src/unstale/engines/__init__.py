@@ -51,6 +51,9 @@ def train(
     if unknown:
         known = ", ".join(sorted(Plan.__dataclass_fields__))
         raise ArgumentError(f"train() has no argument {unknown[0]!r}; it takes {known}, engine, callbacks, progress")
+    strangers = [callback for callback in callbacks if not isinstance(callback, Callback)]
+    if strangers:
+        raise ArgumentError(f"callbacks must be a list of Callback, got {strangers[0]!r} in it")
     chosen = Plan(task=task, method=get(method), workers=workers, **plan)
     if progress:
         from unstale.progress import ProgressBar

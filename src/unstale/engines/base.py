@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 
 import unstale
-from unstale import checks, flat, schedules
+from unstale import checks, flat, kernels, schedules
 from unstale.buffers import Policy
 from unstale.callbacks import Callback
 from unstale.clocks import Clock, Gamma
@@ -64,16 +65,20 @@ class Plan:
             raise ArgumentError(
                 f"clock must be a Clock, such as unstale.clocks.Gamma(), got {type(self.clock).__name__}"
             )
-        checks.whole("workers", self.workers, 1)
-        checks.whole("seed", self.seed, 0)
-        checks.positive("epochs", self.epochs)
-        checks.positive("eval_every", self.eval_every)
-        checks.nonnegative("weight_decay", self.weight_decay)
+        # Kept as plain numbers: numpy's would make two configurations look different, or alike.
+        for name, least in (("workers", 1), ("seed", 0), ("batch_size", 1)):
+            object.__setattr__(self, name, checks.whole(name, getattr(self, name), least))
+        for name in ("epochs", "eval_every"):
+            object.__setattr__(self, name, checks.positive(name, getattr(self, name)))
+        object.__setattr__(self, "weight_decay", checks.nonnegative("weight_decay", self.weight_decay))
+        for name in ("drop_last", "decay_norm_and_bias", "stop_on_divergence"):
+            checks.truth(name, getattr(self, name))
         checks.choice("batch_norm", self.batch_norm, get_args(Policy))
         checks.choice("on_nonfinite", self.on_nonfinite, get_args(NonFinite))
         if not isinstance(self.dtype, torch.dtype) or not self.dtype.is_floating_point:
             raise ArgumentError(f"dtype must be a floating-point torch.dtype, got {self.dtype!r}")
         _check_device(self.device)
+        kernels.executor(self.executor)
         # Both look at their arguments when they are made: better now than after the data are loaded.
         assert self.batches.per_epoch
         assert callable(self.schedule)
@@ -92,6 +97,13 @@ class Plan:
     def pushes(self) -> int:
         """Batches to accept in all."""
         return max(1, round(self.epochs * self.batches.per_epoch))
+
+    def next_evaluation(self, accepted: int) -> int:
+        """How many batches will be accepted when θ is evaluated next: the least multiple of ``eval_every`` above."""
+        step = self.eval_every * self.batches.per_epoch
+        # Products of fractions fall short or over by their rounding, and must not skip or repeat a multiple.
+        multiple = math.floor(accepted / step + 1e-9) + 1
+        return max(accepted + 1, math.ceil(multiple * step - 1e-6))
 
     def server(self, module: torch.nn.Module) -> Server:
         """The server that this run talks to."""

@@ -45,13 +45,12 @@ class Evaluator:
 
     @torch.no_grad()
     def _recalibrate(self) -> None:
-        """Running statistics as the plain mean over the first batches of the first epoch, at θ."""
+        """Running statistics as the plain mean over the first batches of the first epoch, at θ; the module trains."""
         norms = [m for m in self.module.modules() if getattr(m, RUNNING[0], None) is not None]
         momenta = [norm.momentum for norm in norms]
         for norm in norms:
             norm.reset_running_stats()  # type: ignore[operator]
             norm.momentum = None  # type: ignore[assignment]
-        self.module.train()
         for number in range(min(self.plan.batches.per_epoch, RECALIBRATION_BATCHES)):
             batch = self._task.batch(self.plan.batches.indices(number), self.plan.device)
             self._task.loss_of(self.module, as_dtype(batch, self.plan.dtype))

@@ -144,7 +144,7 @@ def dana_slim(momentum: float = 0.9) -> Method:
     ZHENG,
     variants=({"variant": "c"},),
 )
-def dc_asgd(variant: Literal["a", "c"] = "a", c: float | None = None, m: float = 0.95) -> Method:
+def dc_asgd(variant: Literal["a", "c"] = "a", c: float | None = None, m: float | None = None) -> Method:
     """Delay compensation: a Taylor term for the drift since the gradient's point was sent."""
     return Method(correction=compensation(variant, c, m), name="dc_asgd")
 
@@ -207,6 +207,8 @@ def get(method: str | Method, **arguments: object) -> Method:
     if name not in _ENTRIES:
         raise UnknownNameError("method", name, _ENTRIES)
     entry = _ENTRIES[name]
+    for key in sorted(set(written) & set(arguments)):
+        raise ArgumentError(f"{key} must be given once, got it in {method!r} and as an argument")
     for key in sorted({*arguments, *written} - set(entry.defaults)):
         raise ArgumentError(f"method {name!r} takes {', '.join(entry.defaults) or 'no arguments'}, got {key!r}")
     return entry.build(**written, **arguments)

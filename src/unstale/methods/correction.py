@@ -66,11 +66,14 @@ class AdaptiveDelayCompensation(Part):
 
 
 def compensation(
-    variant: Literal["a", "c"], c: float | None, m: float
+    variant: Literal["a", "c"], c: float | None, m: float | None
 ) -> DelayCompensation | AdaptiveDelayCompensation:
-    """DC-ASGD's correction by the letter its paper gives it; ``c=None`` is that variant's published value."""
+    """DC-ASGD's correction by the letter its paper gives it; None is that variant's published value."""
+    given = {name: value for name, value in (("c", c), ("m", m)) if value is not None}
+    if variant == "c" and "m" in given:
+        raise MethodError(f"m belongs to variant 'a', which keeps mean squares; got m={m} with variant 'c'")
     if variant == "c":
-        return DelayCompensation() if c is None else DelayCompensation(c)
+        return DelayCompensation(**given)
     if variant == "a":
-        return AdaptiveDelayCompensation(m=m) if c is None else AdaptiveDelayCompensation(c, m)
+        return AdaptiveDelayCompensation(**given)
     raise MethodError(f"variant must be 'a' (adaptive) or 'c' (constant), got {variant!r}")

@@ -12,10 +12,15 @@ __all__ = ["Barrier", "Open", "Standing"]
 
 @dataclass(frozen=True)
 class Standing:
-    """Where a worker stands when it asks to start: who has a gradient in the gather, and how many each gave."""
+    """Where a worker stands when it asks to start.
+
+    held: workers whose gradients wait in the gather. living: those alive. given: gradients accepted from each of them;
+    a newcomer starts level with the slowest.
+    """
 
     worker: int
     held: frozenset[int]
+    living: frozenset[int]
     given: Mapping[int, int]
 
 

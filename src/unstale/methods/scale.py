@@ -29,7 +29,7 @@ class AverageStep(Part):
 
     def __post_init__(self) -> None:
         number("rho", self.rho, 0.0, 1.0)
-        number("eps", self.eps, 0.0)
+        number("eps", self.eps, 1e-30)
 
     def size(self, x: Block) -> Tensor:
         """C, (b,); NaN while there was no update (n = 0)."""

@@ -80,7 +80,8 @@ class Steps:
     def contribution(self, x: Block) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
         """Correct, decay, penalise: what this gradient adds; the states it wrote; what it tells about itself."""
         x = self.derived(x)
-        g, writes = self.method.correction.correct(x, x.grad)
+        # In θ's dtype: the square of a half-precision gradient may not fit into its own.
+        g, writes = self.method.correction.correct(x, x.grad.to(x.theta.dtype))
         g = g + x.decay * x.theta
         divisor = torch.where(x.delay > 0, self.method.penalty.divisor(x), 1.0)
         return g / divisor, dict(writes), self.telling(x, divisor)

@@ -1,0 +1,142 @@
+"""The options that describe a run, which train and compare share."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+
+import typer
+
+from unstale.cli import parse
+from unstale.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from unstale.clocks import Clock
+    from unstale.schedules import Recipe
+    from unstale.tasks import Task
+
+__all__ = ["Json", "Quiet", "Settings", "TaskName", "takes_settings"]
+
+_DATA, _RATE, _RUN, _TIME = "Task and model", "Learning rate", "Training", "Simulated time"
+
+TaskName = Annotated[str, typer.Argument(help="What to train: see `unstale tasks`.", show_default=False)]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+def _option(help_: str, panel: str, *names: str, metavar: str | None = None) -> Any:
+    return typer.Option(*names, help=help_, rich_help_panel=panel, metavar=metavar, show_default=False)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """As given; None where the task's recipe decides."""
+
+    model: Annotated[str | None, _option("The model, such as mlp, resnet8, resnet20.", _DATA)] = None
+    task_option: Annotated[
+        list[str] | None, _option("Of the task: width=4, root=/data; repeatable.", _DATA, metavar="NAME=VALUE")
+    ] = None
+    lr: Annotated[float | None, _option("One worker's learning rate.", _RATE)] = None
+    warmup: Annotated[float | None, _option("Fraction of the training that warms up.", _RATE)] = None
+    decay: Annotated[str | None, _option("steps, cosine or constant.", _RATE, metavar="KIND")] = None
+    decay_at: Annotated[str | None, _option("Fractions, such as 0.5,0.75.", _RATE, metavar="LIST")] = None
+    decay_factor: Annotated[float | None, _option("What a step multiplies it by.", _RATE)] = None
+    epochs: Annotated[float | None, _option("Passes over the data, of all workers together.", _RUN)] = None
+    batch_size: Annotated[int | None, _option("Examples in a gradient.", _RUN)] = None
+    weight_decay: Annotated[float | None, _option("Weight decay.", _RUN)] = None
+    drop_last: Annotated[
+        bool | None, _option("Leave out an epoch's last, smaller batch.", _RUN, "--drop-last/--keep-last")
+    ] = None
+    eval_every: Annotated[float | None, _option("Epochs between evaluations.", _RUN)] = None
+    batch_norm: Annotated[
+        str | None, _option("Statistics: shared, per-worker or recalibrate.", _RUN, metavar="POLICY")
+    ] = None
+    on_nonfinite: Annotated[
+        str | None, _option("NaN or Inf in a gradient: apply, reject or raise.", _RUN, metavar="POLICY")
+    ] = None
+    executor: Annotated[str | None, _option("How steps are computed: blocks or compiled.", _RUN)] = None
+    clock: Annotated[str | None, _option("See `unstale clocks`; gamma if not given.", _TIME)] = None
+    clock_option: Annotated[
+        list[str] | None, _option("Of the clock: cv=0.1; repeatable.", _TIME, metavar="NAME=VALUE")
+    ] = None
+    heterogeneity: Annotated[float | None, _option("How unequal machines are: 0.6, with the gamma clock.", _TIME)] = (
+        None
+    )
+
+    def make_task(self, name: str) -> Task:
+        """The task. Raises `ArgumentError` for an unknown one, or for options that it does not have."""
+        from unstale import tasks
+
+        given = {} if self.model is None else {"model": self.model}
+        return tasks.get(name, **{**given, **parse.named("--task-option", self.task_option or ())})
+
+    def plan(self, task: Task) -> dict[str, Any]:
+        """The keywords of `unstale.train`: what was given, else the task's recipe."""
+        from unstale.experiments import recipe
+
+        plan = recipe(task.name, task.model_name)
+        plan["lr"] = self._learning_rate(plan["lr"])
+        for name in (
+            "epochs",
+            "batch_size",
+            "weight_decay",
+            "drop_last",
+            "eval_every",
+            "batch_norm",
+            "on_nonfinite",
+            "executor",
+        ):
+            value = getattr(self, name)
+            plan |= {} if value is None else {name: value}
+        return {**plan, "clock": self._clock()}
+
+    def _learning_rate(self, recipe: Recipe) -> Recipe:
+        given = {
+            "lr": self.lr,
+            "warmup": self.warmup,
+            "decay": self.decay,
+            "at": None if self.decay_at is None else parse.numbers("--decay-at", self.decay_at),
+            "factor": self.decay_factor,
+        }
+        chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        return dataclasses.replace(recipe, **chosen)
+
+    def _clock(self) -> Clock:
+        from unstale import clocks
+
+        options = parse.named("--clock-option", self.clock_option or ())
+        name = self.clock or "gamma"
+        if self.heterogeneity is not None:
+            if name != "gamma":
+                raise ArgumentError(
+                    f"--heterogeneity belongs to the gamma clock, got --clock {name}; leave one of them out"
+                )
+            options["heterogeneity"] = self.heterogeneity
+        return clocks.get(name, **options)
+
+
+def takes_settings(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command that takes ``settings`` an option for each of its fields instead."""
+    hints = get_type_hints(command, include_extras=True)
+    own = [p.replace(annotation=hints[n]) for n, p in inspect.signature(command).parameters.items() if n != "settings"]
+    kinds = get_type_hints(Settings, include_extras=True, localns={"Task": Any, "Clock": Any, "Recipe": Any})
+    shared = [
+        inspect.Parameter(
+            field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=kinds[field.name]
+        )
+        for field in dataclasses.fields(Settings)
+    ]
+
+    @functools.wraps(command)
+    def wrapper(**given: Any) -> None:
+        chosen = {parameter.name: given.pop(parameter.name) for parameter in shared}
+        command(**given, settings=Settings(**chosen))
+
+    parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own] + shared
+    wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return wrapper

@@ -1,0 +1,68 @@
+"""What commands say: results on standard output, errors on standard error, and exit codes."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from unstale.errors import UnstaleError
+
+__all__ = ["examples", "out", "print_json", "running", "say", "say_error"]
+
+
+def out() -> Console:
+    """Standard output."""
+    return Console(highlight=False)
+
+
+def say(text: str, style: str = "") -> None:
+    """A paragraph on standard output; in a file, on one line."""
+    console = out()
+    console.print(Text(text), style=style, soft_wrap=not console.is_terminal)
+
+
+def say_error(error: object) -> None:
+    """One line on standard error."""
+    line = " ".join(str(error).split())
+    Console(stderr=True).print(Text.assemble(("error:", "bold red"), " ", line), soft_wrap=True)
+
+
+def print_json(value: Mapping[str, Any] | list[Any]) -> None:
+    """JSON on standard output; NaN and infinities, which it does not have, become null."""
+    sys.stdout.write(json.dumps(_plain(value), indent=2, ensure_ascii=False) + "\n")
+
+
+def examples(*lines: str) -> str:
+    """Commands for the end of a --help, a line each."""
+    return "\n\n".join(["[bold]Examples[/bold]", *(line.replace("[", "\\[") for line in lines)])
+
+
+@contextmanager
+def running(kept: Callable[[], str]) -> Iterator[None]:
+    """From here on an error is no longer wrong use: exit code 1, and 130 for Ctrl-C with word on what is ``kept``."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        Console(stderr=True).print(Text(f"interrupted: {kept()}"), soft_wrap=True)
+        raise typer.Exit(130) from None
+    except UnstaleError as error:
+        say_error(error)
+        raise typer.Exit(1) from None
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value

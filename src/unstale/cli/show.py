@@ -1,0 +1,121 @@
+"""``unstale show``: what is stored, as table and pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from unstale.cli.options import Json, Quiet
+from unstale.cli.output import examples, out, print_json, say
+from unstale.cli.train import summary_line
+from unstale.errors import StoreError
+
+if TYPE_CHECKING:
+    from unstale.experiments import Comparison
+
+__all__ = ["EXAMPLES", "report", "show"]
+
+EXAMPLES = examples("unstale show demo", "unstale show demo --json", "unstale show runs/first")
+
+
+def show(
+    folder: Annotated[Path, typer.Argument(help="A folder that compare or train has written.", show_default=False)],
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Draw the table and the pictures again, of a comparison or of a single run, from what is stored."""
+    from unstale.experiments import Comparison
+    from unstale.experiments.store import COMPARISON
+    from unstale.storage import CONFIG
+
+    if (folder / CONFIG).exists():
+        return _show_run(folder, quiet, json)
+    if not (folder / COMPARISON).exists():
+        raise StoreError(
+            f"{folder} holds neither a comparison nor a run; pass a folder that compare or train has written"
+        )
+    comparison = Comparison.load(folder)
+    comparison.write()
+    return report(comparison, quiet, json)
+
+
+def report(comparison: Comparison, quiet: bool, json: bool) -> None:
+    """The table, the claims, and where the files are."""
+    claims, missing = comparison.claims(), comparison.missing
+    if json:
+        return print_json(
+            {
+                "folder": str(comparison.folder),
+                "results": comparison.results.to_dict("records"),
+                "claims": claims,
+                "missing": [trial._asdict() for trial in missing],
+                "failures": [{**failure.trial._asdict(), "reason": failure.reason} for failure in comparison.failures],
+            }
+        )
+    if quiet:
+        return None
+    print_table(comparison)
+    for claim in claims:
+        say(f"• {claim}")
+    say("")
+    if missing:
+        say(f"missing runs: {len(missing)}; the command that began this comparison makes them", "yellow")
+    say(f"results.csv, table.md, scores.png, delay_vs_gap.png and curves.png are in {comparison.folder}")
+    return None
+
+
+def print_table(comparison: Comparison) -> None:
+    """Cells are never broken: methods that do not fit on a line make a second table."""
+    from unstale.experiments import tables
+
+    outline, console = comparison.outline, out()
+    cells = tables.cells(outline, comparison.results)
+    widths = {
+        label: max(len(label), *(len(cells[n, label].text) for n in outline.workers)) + 1 for label in outline.labels
+    }
+    for labels in _groups(widths, console.width - len(str(outline.largest)) - 1):
+        table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
+        table.add_column("N", justify="right", no_wrap=True)
+        for label in labels:
+            table.add_column(Text(label), justify="right", no_wrap=True)
+        for n in outline.workers:
+            row = [Text(cells[n, label].text, "bold green" if cells[n, label].best else "") for label in labels]
+            table.add_row(str(n), *row)
+        console.print(table)
+        console.print()
+    for note in (f"{tables.caption(outline, comparison.results)}.", *tables.footnotes(outline, comparison.results)):
+        say(note, "dim")
+    say("")
+
+
+def _groups(widths: dict[str, int], room: int) -> list[list[str]]:
+    """As many in a row as there is room for, at least one."""
+    groups: list[list[str]] = [[]]
+    used = 0
+    for label, width in widths.items():
+        if groups[-1] and used + width > room:
+            groups.append([])
+            used = 0
+        groups[-1].append(label)
+        used += width
+    return groups
+
+
+def _show_run(folder: Path, quiet: bool, json: bool) -> None:
+    from unstale.storage import CONFIG, load_run, read_json, written
+
+    run = load_run(folder)
+    summary = read_json(folder / CONFIG).get("summary")
+    if not isinstance(summary, dict):
+        raise StoreError(f"{folder / CONFIG} is damaged: it has no summary; delete {folder} and run it again")
+    with written(folder) as new:
+        run.plot().savefig(new / "run.png")
+    if json:
+        print_json({"folder": str(folder), "config": dict(run.config), "summary": summary})
+    elif not quiet:
+        say(summary_line(run.config, summary))
+        say(f"drawn: {folder / 'run.png'}")

@@ -1,0 +1,12 @@
+"""Many runs side by side: what is compared, where it is kept, what it shows."""
+
+from __future__ import annotations
+
+from unstale.experiments.comparison import Comparison
+from unstale.experiments.conduct import compare
+from unstale.experiments.outline import Outline, Trial
+from unstale.experiments.pool import Failure, Watcher
+from unstale.experiments.recipes import PAPER, recipe
+from unstale.experiments.specification import Specification
+
+__all__ = ["PAPER", "Comparison", "Failure", "Outline", "Specification", "Trial", "Watcher", "compare", "recipe"]

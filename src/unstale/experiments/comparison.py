@@ -1,0 +1,129 @@
+"""A comparison, finished or not, as it is stored: numbers, claims, table and pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+
+from unstale.errors import StoreError
+from unstale.experiments import claims, results, tables
+from unstale.experiments.evidence import Evidence
+from unstale.experiments.outline import REFERENCE, Outline, Trial
+from unstale.experiments.pool import Failure
+from unstale.experiments.store import Store
+from unstale.record import Run
+from unstale.storage import written
+
+__all__ = ["Comparison"]
+
+GAP_METHODS = ("ga", "dana_ga")
+FILES = ("results.csv", "table.md", "scores.png", "delay_vs_gap.png", "curves.png")
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """What came of a comparison.
+
+    folder: where it is kept. results: one row per run, as in results.csv. failures: runs that did not finish.
+    """
+
+    folder: Path
+    outline: Outline = field(repr=False)
+    results: pd.DataFrame = field(repr=False)
+    failures: tuple[Failure, ...] = ()
+    versions: tuple[str, ...] = field(default=(), repr=False)
+
+    @classmethod
+    def load(cls, folder: str | Path, failures: tuple[Failure, ...] = ()) -> Comparison:
+        """From its folder; nothing is run. Raises `StoreError` if it holds no comparison, or a damaged one."""
+        store = Store(Path(folder))
+        outline = store.outline()
+        records = {trial: store.record(trial) for trial in outline.trials() if store.has(trial)}
+        try:
+            table = results.results(outline, {trial: record["summary"] for trial, record in records.items()})
+        except (KeyError, TypeError, ValueError) as error:
+            raise StoreError(
+                f"a summary in {folder}/runs is damaged ({error!r}); delete that run's folder and compare again"
+            ) from error
+        versions = tuple(sorted({_versions(record["config"].get("versions")) for record in records.values()}))
+        return cls(Path(folder), outline, table, failures, versions)
+
+    @property
+    def missing(self) -> list[Trial]:
+        """Runs that are not there yet."""
+        store = Store(self.folder)
+        return [trial for trial in self.outline.trials() if not store.has(trial)]
+
+    def run(self, method: str, workers: int, seed: int = 0) -> Run:
+        """One run, with its history. Raises `StoreError` if it is not there."""
+        return Store(self.folder).load(Trial(method, workers, seed))
+
+    @cached_property
+    def epochs(self) -> pd.DataFrame:
+        """Mean delay and normalised gap in each epoch at the largest number of workers.
+
+        Of ``ga`` and ``dana_ga``; of all methods if neither was compared.
+        """
+        shown = [label for label in GAP_METHODS if label in self.outline.labels]
+        return results.epochs(self._at_largest(shown or self.outline.labels))
+
+    @cached_property
+    def curves(self) -> pd.DataFrame:
+        """Score over simulated time at the largest number of workers, synchronous training beside the methods."""
+        return results.curves(self._at_largest(dict.fromkeys([*self.outline.labels, REFERENCE])))
+
+    def claims(self) -> list[str]:
+        """One sentence for each of the paper's claims that these results can speak to."""
+        return claims.sentences(Evidence(self.outline, self.results, self.epochs))
+
+    def table(self) -> str:
+        """Methods as columns, numbers of workers as rows, as Markdown."""
+        return tables.markdown(self.outline, self.results, self._birth())
+
+    def write(self) -> list[Path]:
+        """Write results.csv, table.md and the pictures, from what is stored. Raises `StoreError` if it cannot."""
+        from unstale import plots
+
+        figures = {
+            "scores.png": plots.scores_figure(self.outline, self.results),
+            "delay_vs_gap.png": plots.gap_figure(self.outline, self.epochs),
+            "curves.png": plots.curves_figure(self.outline, self.curves, self.results),
+        }
+        with written(self.folder) as new:
+            self.results.to_csv(new / "results.csv", index=False)
+            (new / "table.md").write_text(self.table(), encoding="utf-8")
+            for name, figure in figures.items():
+                figure.savefig(new / name)
+        return [self.folder / name for name in FILES]
+
+    def _at_largest(self, labels: Iterable[str]) -> Iterator[tuple[str, Run]]:
+        store = Store(self.folder)
+        trials = (Trial(label, self.outline.largest, seed) for label in labels for seed in self.outline.seeds)
+        return ((trial.label, store.load(trial)) for trial in trials if store.has(trial))
+
+    def _birth(self) -> list[str]:
+        made, runs = self.outline.made, self.results
+        settings = "; ".join(f"{name}: {_plain(value)}" for name, value in self.outline.settings.items())
+        return [
+            f"Made by `{made.get('command')}` on {made.get('date')}, "
+            f"with {' and '.join(self.versions) or 'no run yet'}; "
+            f"{self.outline.seed_count} ({', '.join(map(str, self.outline.seeds))}), {len(runs)} runs, "
+            f"{runs['seconds'].sum():.0f} s of training.",
+            "",
+            f"Settings: {settings}.",
+        ]
+
+
+def _versions(versions: object) -> str:
+    return ", ".join(f"{name} {value}" for name, value in versions.items()) if isinstance(versions, dict) else "unknown"
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, dict):
+        inside = ", ".join(f"{name}={_plain(item)}" for name, item in value.items() if name != "type")
+        return f"{value.get('type', '')}({inside})"
+    return str(value)

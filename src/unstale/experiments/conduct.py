@@ -1,0 +1,99 @@
+"""Train every method at several numbers of workers, and show what comes of it."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import weakref
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from unstale import checks
+from unstale.experiments.comparison import Comparison
+from unstale.experiments.outline import Trial
+from unstale.experiments.pool import Watcher, carry_out
+from unstale.experiments.recipes import PAPER
+from unstale.experiments.specification import Methods, Specification
+from unstale.experiments.store import Store
+from unstale.tasks import Task
+
+__all__ = ["compare", "open_store", "run_missing"]
+
+
+def compare(
+    task: Task,
+    methods: Methods = PAPER,
+    workers: int | Iterable[int] = (4, 8, 16, 32),
+    seeds: int | Sequence[int] = 3,
+    out: str | Path | None = None,
+    jobs: int = 1,
+    *,
+    progress: bool = False,
+    **plan: Any,
+) -> Comparison:
+    """Train each method at each number of workers for each seed, and put the results side by side.
+
+    The baseline, ``nag_asgd`` with one worker, always runs too, and synchronous training at the largest number of
+    workers. Everything is kept in ``out``: called again with the same arguments, it continues where it was stopped.
+
+    task: such as ``unstale.tasks.digits()``, or your own `Task`.
+    methods: names, such as "ga" or "ga(per=layer)", or `Method` objects; a dict of label: method gives them labels.
+    workers: numbers of workers. seeds: how many (0, 1, …), or which ones.
+    out: a folder for the runs, results.csv, table.md and pictures; None: a temporary one.
+    jobs: processes that train at the same time; the results do not depend on it.
+    progress: show a bar on standard error.
+    plan: settings that all runs share, as for `unstale.train`: lr, epochs, batch_size, clock, …
+
+    A run that fails does not stop the others: see ``failures`` of the answer.
+    Raises: ArgumentError for arguments that cannot work; StoreError if ``out`` cannot be written, or holds something
+    else; KeyboardInterrupt on Ctrl-C, when finished runs are kept.
+    """
+    checks.whole("jobs", jobs, 1)
+    specification = Specification.of(task, methods, workers, seeds, plan)
+    folder = Path(tempfile.mkdtemp(prefix="unstale-")) if out is None else Path(out)
+    try:
+        store = open_store(specification, folder, "unstale.compare(…)")
+        with store.claimed() as missing:
+            comparison = run_missing(specification, store, missing, jobs, progress)
+            comparison.write()
+    except BaseException:
+        if out is None:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+    if out is None:
+        weakref.finalize(comparison, shutil.rmtree, folder, ignore_errors=True)
+    return comparison
+
+
+def open_store(specification: Specification, folder: Path, command: str) -> Store:
+    """The folder of this comparison, new or to be continued. Raises `StoreError` if it cannot be that."""
+    made = {"command": command, "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")}
+    document = {
+        "specification": specification.describe(),
+        "synchronous_time": specification.synchronous_times(),
+        "made": made,
+    }
+    return Store.open(folder, document)
+
+
+def run_missing(
+    specification: Specification, store: Store, missing: Sequence[Trial], jobs: int, progress: bool
+) -> Comparison:
+    """Carry out what is not finished yet. Raises `StoreError` if a run cannot be saved."""
+    # All methods with one seed come before the next seed: an interrupted comparison is one with fewer seeds.
+    ordered = sorted(missing, key=lambda trial: trial.seed)
+    jobs = max(1, min(jobs, len(ordered)))
+    with _watcher(len(store.outline().trials()), len(ordered), jobs, progress) as watcher:
+        failures = carry_out(specification, store, ordered, jobs, watcher)
+    return Comparison.load(store.folder, failures)
+
+
+def _watcher(total: int, missing: int, jobs: int, progress: bool) -> AbstractContextManager[Watcher]:
+    if not progress or not missing:
+        return nullcontext(Watcher())
+    from unstale.progress import RunsBar
+
+    return RunsBar(total, total - missing, jobs)

@@ -1,0 +1,156 @@
+"""Many runs, here or spread over worker processes. A run that fails does not stop the others."""
+
+from __future__ import annotations
+
+import signal
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from typing import Any
+
+from unstale.errors import RunError, StoreError
+from unstale.experiments import worker
+from unstale.experiments.outline import Trial
+from unstale.experiments.specification import Specification
+from unstale.experiments.store import Store
+
+__all__ = ["Failure", "Watcher", "carry_out"]
+
+_DIED = "its worker process died (killed, or out of memory)"
+_NO_START = (
+    "worker processes die as soon as they start; in a script, call compare() under `if __name__ == '__main__':`, "
+    "or use jobs=1"
+)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A run that did not finish, and why."""
+
+    trial: Trial
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.trial}: {self.reason}"
+
+
+class Watcher:
+    """Looks on while runs are carried out. Override what you need."""
+
+    def on_start(self, trial: Trial) -> None:
+        """A run begins."""
+
+    def on_done(self, trial: Trial, failure: Failure | None) -> None:
+        """A run has ended, well or not."""
+
+
+def carry_out(
+    specification: Specification, store: Store, trials: Iterable[Trial], jobs: int, watcher: Watcher
+) -> tuple[Failure, ...]:
+    """Run and save each trial, ``jobs`` at a time. What is computed does not depend on ``jobs``.
+
+    Raises `StoreError` as soon as a run cannot be saved; `KeyboardInterrupt` on Ctrl-C. Finished runs are kept.
+    """
+    outcomes = (
+        _here(specification, store, trials, watcher)
+        if jobs == 1
+        else _spread(specification, store, trials, jobs, watcher)
+    )
+    failures = []
+    for trial, reason in outcomes:
+        failure = Failure(trial, reason) if reason else None
+        failures += [failure] if failure else []
+        watcher.on_done(trial, failure)
+    return tuple(failures)
+
+
+def _here(
+    specification: Specification, store: Store, trials: Iterable[Trial], watcher: Watcher
+) -> Iterator[tuple[Trial, str]]:
+    for trial in trials:
+        watcher.on_start(trial)
+        yield trial, worker.perform(specification, store, trial)
+
+
+@dataclass(frozen=True, eq=False)
+class _Lane:
+    """One worker process. ``hello`` is done when it is ready."""
+
+    pool: ProcessPoolExecutor
+    hello: Future[str]
+
+    @classmethod
+    def open(cls, setup: tuple[bytes, Store, Connection]) -> _Lane:
+        pool = ProcessPoolExecutor(1, get_context("spawn"), initializer=worker.start, initargs=setup)
+        with _interrupts_held():
+            return cls(pool, pool.submit(worker.hello))
+
+    def outcome(self, future: Future[worker.Outcome]) -> worker.Outcome | None:
+        """What came of a trial; None if the process died. Raises `RunError` if it cannot work at all."""
+        try:
+            return future.result()
+        except (BrokenProcessPool, OSError) as error:
+            if self.hello.exception() is not None:
+                raise RunError(_NO_START) from error
+            return None
+
+
+def _spread(
+    specification: Specification, store: Store, trials: Iterable[Trial], jobs: int, watcher: Watcher
+) -> Iterator[tuple[Trial, str]]:
+    """One process a lane and one run at a time in each, so that a process that dies takes one run with it."""
+    leash, held = get_context("spawn").Pipe(duplex=False)
+    setup = (worker.packed(specification), store, leash)
+    waiting, idle = deque(trials), deque[_Lane]()
+    lanes: list[_Lane] = []
+    running: dict[Future[worker.Outcome], tuple[Trial, _Lane]] = {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < jobs:
+                if not idle:
+                    idle.append(_Lane.open(setup))
+                    lanes.append(idle[-1])
+                lane, trial = idle.popleft(), waiting.popleft()
+                watcher.on_start(trial)
+                running[lane.pool.submit(worker.work, trial)] = trial, lane
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                trial, lane = running.pop(future)
+                outcome = lane.outcome(future)
+                if outcome is not None:
+                    idle.append(lane)
+                yield trial, _reason(outcome)
+    finally:
+        held.close()  # ends every worker process, whatever it is doing
+        for lane in lanes:
+            lane.pool.shutdown(cancel_futures=True)
+        leash.close()
+
+
+def _reason(outcome: worker.Outcome | None) -> str:
+    if outcome is None:
+        return _DIED
+    kind, message = outcome
+    if kind == "store":
+        raise StoreError(message)
+    if kind == "unusable":
+        raise RunError(message)
+    return message
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Processes that start in here never see Ctrl-C, not even while they start; this one sees it afterwards."""
+    change: Any = getattr(signal, "pthread_sigmask", None)
+    if change is None:
+        yield
+        return
+    before = change(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        change(signal.SIG_SETMASK, before)

@@ -1,0 +1,161 @@
+"""A comparison's folder: comparison.json says what it is, runs/ holds a folder for each run that is finished."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from unstale.errors import StoreError
+from unstale.experiments.outline import Outline, Trial
+from unstale.record import Run
+from unstale.storage import load_run, read_json, save_run, usable_folder, write_json, written
+
+__all__ = ["COMPARISON", "Store"]
+
+try:
+    import fcntl
+except ImportError:  # not on every system
+    fcntl = None  # type: ignore[assignment]
+
+COMPARISON, RUNS, RECORD = "comparison.json", "runs", "config.json"
+_UNFINISHED = ".writing-"  # what `written` calls a folder that is not complete
+_SHOWN = 12
+_ABSENT = object()
+
+
+@dataclass(frozen=True)
+class Store:
+    """Where the runs of a comparison are kept."""
+
+    folder: Path
+
+    @classmethod
+    def open(cls, folder: Path, document: Mapping[str, Any]) -> Store:
+        """A folder to write into: a new one, or one that holds the same comparison, to be continued.
+
+        Raises `StoreError` if it cannot be written, holds anything else, or another comparison.
+        """
+        store = cls(folder)
+        if (folder / COMPARISON).exists():
+            _check_same(folder, store.document()["specification"], document["specification"])
+            usable_folder(folder)
+        else:
+            _check_empty(folder)
+            with written(folder) as new:
+                write_json(new / COMPARISON, document)
+        return store
+
+    def document(self) -> dict[str, Any]:
+        """What comparison.json says. Raises `StoreError` if it is missing or damaged."""
+        path = self.folder / COMPARISON
+        if not path.exists():
+            raise StoreError(
+                f"{self.folder} holds no comparison: {path} is missing; pass a folder that compare has written"
+            )
+        document = read_json(path)
+        Outline.of(document, path)
+        return document
+
+    def outline(self) -> Outline:
+        """What was compared."""
+        return Outline.of(self.document(), self.folder / COMPARISON)
+
+    def path(self, trial: Trial) -> Path:
+        """A run's own folder."""
+        return self.folder / RUNS / trial.key
+
+    def has(self, trial: Trial) -> bool:
+        """Whether this run is finished."""
+        return (self.path(trial) / RECORD).exists()
+
+    def save(self, trial: Trial, run: Run) -> None:
+        """Keep a run, without its parameters."""
+        save_run(run, self.path(trial), params=False)
+
+    def load(self, trial: Trial) -> Run:
+        """A run with its history. Raises `StoreError` if it is missing or damaged."""
+        return load_run(self.path(trial))
+
+    def record(self, trial: Trial) -> dict[str, Any]:
+        """A run's configuration and summary. Raises `StoreError` if it is missing or damaged."""
+        path = self.path(trial) / RECORD
+        record = read_json(path)
+        if not isinstance(record.get("summary"), Mapping) or not isinstance(record.get("config"), Mapping):
+            raise StoreError(f"{path} is damaged: it has no summary; delete {path.parent} and run it again")
+        return record
+
+    @contextmanager
+    def claimed(self) -> Iterator[list[Trial]]:
+        """Have the folder for oneself; gives the runs that are missing.
+
+        What an interrupted run has left is removed. Raises `StoreError` if another process is at work in the folder, or
+        if a finished run cannot be read.
+        """
+        trials = self.outline().trials()
+        with self._locked():
+            missing = [trial for trial in trials if not self.has(trial)]
+            leftovers = [*self.folder.glob(f"{_UNFINISHED}*"), *self.folder.glob(f"{RUNS}/*/{_UNFINISHED}*")]
+            for path in [*leftovers, *map(self.path, missing)]:
+                shutil.rmtree(path, ignore_errors=True)
+            for trial in filter(self.has, trials):
+                self.record(trial)
+                self.load(trial)
+            yield missing
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        if fcntl is None:
+            yield
+            return
+        with (self.folder / COMPARISON).open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise StoreError(
+                    f"{self.folder} is in use by another process that compares; wait for it, or choose another folder"
+                ) from error
+            except OSError:
+                pass  # a file system without locks
+            yield
+
+
+def _check_empty(folder: Path) -> None:
+    try:
+        strangers = [path.name for path in folder.iterdir() if not path.name.startswith(_UNFINISHED)]
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise StoreError(f"cannot use {folder}: {error.strerror or error}; choose another folder") from error
+    if strangers:
+        raise StoreError(f"{folder} holds {min(strangers)!r}, and no comparison; choose a new or an empty folder")
+
+
+def _check_same(folder: Path, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
+    changes = list(_changes(there, json.loads(json.dumps(here))))
+    if changes:
+        more = f", and {len(changes) - _SHOWN} more" if len(changes) > _SHOWN else ""
+        raise StoreError(
+            f"{folder} holds another comparison: {'; '.join(changes[:_SHOWN])}{more}; "
+            "choose another folder, or go back to the old settings"
+        )
+
+
+def _changes(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Each setting that differs: "settings.epochs was 30, now 20"."""
+    for key in dict.fromkeys([*old, *new]):
+        before, after = old.get(key, _ABSENT), new.get(key, _ABSENT)
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            yield from _changes(before, after, f"{prefix}{key}.")
+        elif before != after:
+            yield f"{prefix}{key} was {_brief(before)}, now {_brief(after)}"
+
+
+def _brief(value: Any) -> str:
+    if value is _ABSENT:
+        return "absent"
+    return f"{value.get('type', 'given')}(…)" if isinstance(value, Mapping) else repr(value)

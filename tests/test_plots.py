@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+import unstale
+from tests.experiments import frames
+from unstale import plots
+
+SCORES = frames.of_table(frames.TABLE_4, 0.5)
+
+
+def drawn(figure: Figure, path: Path) -> bytes:
+    figure.savefig(path)
+    content = path.read_bytes()
+    assert content.startswith(b"\x89PNG")
+    assert len(content) > 10_000
+    return content
+
+
+def curves(labels: tuple[str, ...]) -> pd.DataFrame:
+    rows = [
+        {"method": m, "evaluation": k, "time": 2.0 * k, "score": 90.0 - 60 / (k + 1), "spread": 1.0}
+        for m in labels
+        for k in range(5)
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_scores_show_each_method_the_baseline_and_divergence(tmp_path: Path) -> None:
+    outline = frames.make_outline(SCORES)
+    figure = plots.scores_figure(outline, frames.make_results(outline, SCORES))
+    drawn(figure, tmp_path / "scores.png")
+    (axes,) = figure.axes
+    legend = axes.get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == ["baseline (nag_asgd, N = 1)", *frames.PAPER]
+    assert legend.get_title().get_text() == "hollow: a run diverged"
+    assert figure.get_suptitle() == "cifar / resnet20: final scores (3 seeds)"
+    assert [label.get_text() for label in axes.get_xticklabels()] == [str(n) for n in outline.workers]
+    hollow = [line for line in axes.get_lines() if line.get_markerfacecolor() == "white" and np.size(line.get_xdata())]
+    assert hollow
+
+
+def test_published_methods_keep_their_colours() -> None:
+    both = [plots._look("ga", labels)["color"] for labels in (["ga"], ["mine", "asgd", "ga"])]
+    assert both[0] == both[1]
+    looks = {
+        (plots._look(m, ["a", "b"])["color"], plots._look(m, ["a", "b"])["marker"]) for m in (*frames.PAPER, "a", "b")
+    }
+    assert len(looks) == 9
+
+
+def test_delay_and_gap(tmp_path: Path) -> None:
+    outline = frames.make_outline(SCORES)
+    figure = plots.gap_figure(outline, frames.make_epochs(ga=(9.0, 4.0, 0.1), dana_ga=(2.0, 1.0, 0.01)))
+    drawn(figure, tmp_path / "gap.png")
+    assert figure.axes[0].get_yscale() == "log"
+    assert len(figure.axes[0].get_lines()) == 3
+
+
+def test_curves(tmp_path: Path) -> None:
+    outline = frames.make_outline(SCORES)
+    figure = plots.curves_figure(outline, curves(("ga", "sync")), frames.make_results(outline, SCORES))
+    drawn(figure, tmp_path / "curves.png")
+    assert "N = 28" in figure.get_suptitle()
+
+
+def test_nothing_to_draw_is_an_empty_picture(tmp_path: Path) -> None:
+    scores = {("asgd", 1): (math.nan, 0.0)}
+    outline = frames.make_outline(scores, seeds=1)
+    none = frames.make_results(outline, scores).iloc[:0]
+    drawn(plots.scores_figure(outline, none), tmp_path / "a.png")
+    drawn(plots.gap_figure(outline, frames.make_epochs()), tmp_path / "b.png")
+    drawn(plots.curves_figure(outline, curves(("x",)).iloc[:0], none), tmp_path / "c.png")
+
+
+def test_what_grows_without_bound_gets_a_log_scale() -> None:
+    scores = {("asgd", 4): (1.0, 0.1), ("asgd", 8): (1e9, 1e8)}
+    outline = frames.make_outline(scores, higher_is_better=False, score_name="loss", chance=None)
+    assert plots.scores_figure(outline, frames.make_results(outline, scores, 0.5)).axes[0].get_yscale() == "log"
+
+
+@pytest.mark.parametrize("method", ["dana_ga", "sync"])
+def test_a_run_draws_itself_without_global_state(tmp_path: Path, method: str) -> None:
+    run = unstale.train(unstale.tasks.digits(width=4), method, 3, epochs=0.5)
+    drawn(run.plot(), tmp_path / "run.png")
+    assert [axes.get_ylabel() for axes in run.plot().axes] == ["loss", "test accuracy", "staleness"]
+    assert "matplotlib.pyplot" not in sys.modules
+
+
+def test_a_run_that_blew_up_can_be_drawn(tmp_path: Path) -> None:
+    run = unstale.train(unstale.tasks.quadratic(), "nag_asgd", 4, lr=1e8, epochs=8)
+    assert run.diverged
+    figure = run.plot()
+    assert figure.get_suptitle().endswith("diverged")
+    drawn(figure, tmp_path / "run.png")
