@@ -45,7 +45,7 @@ class Executor(Protocol):
 class Blocks:
     """Block by block, so that what one equation writes the next still finds in the cache. ``size`` in elements."""
 
-    size: int = 131_072
+    size: int = 65_536
 
     def __post_init__(self) -> None:
         if not isinstance(self.size, int) or self.size < STRETCH or self.size % STRETCH:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -93,6 +93,19 @@ class GapToItself(methods.Gap):
         return 1 + (x.theta - x.theta).abs() / x.average_step
 
 
+class RootOfTau(methods.RootDelay):
+    def divisor(self, x: Block) -> Tensor:
+        return x.delay.clamp_min(1) ** self.power
+
+
+class NormOfAll(methods.NormGap):
+    @property
+    def over(self) -> Literal["element", "layer", "model"]:
+        return "model"
+
+
+mutant("FedBuff with √τ", methods.fedbuff(3).replace(penalty=RootOfTau()))
+mutant("layer-wise penalty with norms of everything", methods.ga().replace(penalty=NormOfAll("layer")))
 mutant("gap to the wrong point", methods.dana_ga().replace(penalty=GapToPrediction()))
 mutant("gap penalty without the one", methods.ga().replace(penalty=GapWithoutOne()))
 mutant("gap with its sign", methods.ga().replace(penalty=GapSigned()))
@@ -122,6 +135,15 @@ class LateMeanSquare(methods.AdaptiveDelayCompensation):
 mutant("a correction that compares a weight with itself", methods.dc_asgd("c").replace(correction=SelfCompensation()))
 mutant("a correction of the wrong sign", methods.dana_dc().replace(correction=BackwardCompensation(2.0)))
 mutant("mean square updated after use", methods.dc_asgd("a").replace(correction=LateMeanSquare()))
+
+
+class FrozenMeanSquare(methods.AdaptiveDelayCompensation):
+    def correct(self, x: Block, g: Tensor) -> tuple[Tensor, Writes]:
+        corrected, writes = super().correct(x, g)
+        return corrected, {"MS": torch.where(x.delay > 0, writes["MS"], x.MS)}
+
+
+mutant("mean square not updated by fresh gradients", methods.dc_asgd("a").replace(correction=FrozenMeanSquare()))
 
 
 # --- updates and predictions ---
@@ -157,6 +179,13 @@ class WithoutGamma(methods.AlongAllMomenta):
         return x.theta - x.lr * x.S
 
 
+class AlongAll(methods.AlongOwnMomentum):
+    state = {"S": vector(sum_of="v")}
+
+    def point(self, x: Block) -> Tensor:
+        return x.theta - x.lr * x.momentum * x.S
+
+
 class EagerAdaption(methods.DelayAdaptive):
     def rate(self, x: Block) -> Tensor:
         return x.lr / x.delay.clamp_min(1)
@@ -178,6 +207,7 @@ mutant("Nesterov without γv", methods.nag_asgd().replace(update=NoLookAhead()))
 mutant("momentum with dampening", methods.nag_asgd().replace(update=Dampened()))
 mutant("momentum kept where S does not see it", dana(update=ForgottenSum()))
 mutant("predicted point along the own v only", dana(predict=AlongOne()))
+mutant("own prediction along all momenta", methods.multi_asgd().replace(predict=AlongAll()))
 mutant("predicted point without γ", dana(predict=WithoutGamma()))
 mutant("delay-adaptive steps below τ = N", methods.delay_adaptive().replace(step_size=EagerAdaption()))
 mutant("one momentum where each worker needs its own", dana(update=OneMomentum()))
@@ -206,6 +236,12 @@ class NeverShut(methods.Barrier):
         return True
 
 
+class OneLate(methods.MaxDelay):
+    def admit(self, delay: int) -> bool:
+        return delay <= self.limit + 1
+
+
+mutant("backup that admits the previous round", methods.backup().replace(admission=OneLate(0)))
 mutant("gather that adds up", methods.sync().replace(gather=AddsUp()))
 mutant("gather that divides by all workers", methods.backup().replace(gather=DividesByAll("workers", 1)))
 mutant("gather that keeps only the last", methods.fedbuff(3).replace(gather=KeepsTheLast(3)))
@@ -250,6 +286,17 @@ class StaleReply(Steps):
         return Outcome({**done.writes, "sent": self.point(x)}, done.sums)
 
 
+class QuietFlush(Steps):
+    def flush(self, x: Block) -> Outcome:
+        done = super().flush(x)
+        return Outcome({name: value for name, value in done.writes.items() if name != "R"}, done.sums)
+
+
+class PresentPrediction(Steps):
+    def derived(self, x: Block) -> Block:
+        return super().derived(x.replaced({"lr_last": x.lr}))
+
+
 class SumForgotten(Steps):
     def sums(self, x: Block, writes: Writes) -> dict[str, Tensor]:
         return {}
@@ -264,6 +311,12 @@ def server_with(**seams: Any) -> type[Server]:
     return type("MutantServer", (Server,), seams)
 
 
+mutant("statistics forgotten at a flush", methods.sync(), server_with(steps_type=QuietFlush))
+mutant(
+    "reference predicted with the η of this push",
+    methods.dana_ga(reference="prediction"),
+    server_with(steps_type=PresentPrediction),
+)
 mutant("S not updated", methods.dana(), server_with(steps_type=SumForgotten))
 mutant("S without taking the old momentum out", methods.dana_ga(), server_with(steps_type=SumAddsUp))
 mutant("decay outside the penalty", methods.sa(), server_with(steps_type=DecayOutside))
@@ -305,6 +358,18 @@ class DelayPlusOne(Stepper):
         return super().push(*args, delay=delay + 1, **named)
 
 
+class LatePeak(Stepper):
+    def push(self, *args: Any, lr: float, **named: Any) -> tuple[dict[str, Any], Tensor | None]:
+        self._late = self.lr_max
+        return super().push(*args, lr=lr, **named)
+
+    def _fill(self, *, lr: float, **named: Any) -> float:
+        peak, self.lr_max = self.lr_max, getattr(self, "_late", self.lr_max)
+        rate = super()._fill(lr=lr, **named)
+        self.lr_max = peak
+        return rate
+
+
 class ForgetfulState(Stepper):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         super().load_state_dict({**state, "lr_max": 0.0})
@@ -315,4 +380,5 @@ mutant("one shared previous weight", methods.ga(), server_with(memory_type=OnePr
 mutant("a departed worker's momentum stays in S", methods.dana(), server_with(memory_type=GhostMomentum))
 mutant("delay off by one", methods.asgd(), server_with(desk_type=LateDelay))
 mutant("penalty sees the delay off by one", methods.sa(), server_with(stepper_type=DelayPlusOne))
+mutant("η_max raised after C is formed", methods.ga(), server_with(stepper_type=LatePeak))
 mutant("η_max lost on restart", methods.ga(), server_with(stepper_type=ForgetfulState))
