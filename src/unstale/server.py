@@ -104,6 +104,7 @@ class Server(Resumable):
     ) -> Receipt:
         """Hand in a gradient: a (d,) tensor of the parameters' dtype and device, or the module with its ``.grad``s.
 
+        A tensor is in the order of ``layout.layers``: the module's own, or group by group where there are groups.
         ``lr`` is η of this push (default: the server's). ``buffers`` are the model's after the forward pass, if it has
         any and the gradient comes as a tensor. Raises `GradientError` for a gradient that does not fit and
         `ArgumentError` for a bad ``lr``; then nothing has changed and the ticket still counts.

@@ -59,11 +59,14 @@ def test_methods_see_the_same_timings() -> None:
             assert run.history[column].tolist() == runs[0].history[column].tolist()
 
 
-@pytest.mark.parametrize("workers", [1, 3, 5])
-def test_synchronous_time_is_the_clocks(workers: int) -> None:
-    run = trained("sync", workers, clock=HETEROGENEOUS)
+@pytest.mark.parametrize("workers", [1, 3, 5, 7, 10, 16])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_synchronous_time_is_the_clocks(workers: int, seed: int) -> None:
+    """To the bit, also where the last round has fewer batches than workers, and sending takes time."""
+    clock = dataclasses.replace(HETEROGENEOUS, communication=0.25)
+    run = trained("sync", workers, clock=clock, seed=seed)
     summary = run.summary()
-    assert summary["simulated_time"] == HETEROGENEOUS.synchronous_time(workers, len(run.history), 0)
+    assert summary["simulated_time"] == clock.synchronous_time(workers, len(run.history), seed)
     assert summary["wasted"] == 0
     assert (run.history["delay"] == 0).all()
 

@@ -131,7 +131,10 @@ def _check_coherence(method: Method) -> None:
             )
     for name, (slot, state) in owners.items():
         if state.sum_of is not None and owners.get(state.sum_of, ("", State("scalar")))[1].kind != "per_worker":
-            raise MethodError(f"{slot} keeps {name!r} as the sum of {state.sum_of!r}, which is no per-worker state")
+            remedy = getattr(method.parts[slot], "remedy", "let a part keep it per_worker()")
+            raise MethodError(
+                f"{slot} keeps {name!r} as the sum of {state.sum_of!r}, which is no per-worker state; {remedy}"
+            )
     if not method.gather.every_push:
         _check_gathered(method, owners)
 
