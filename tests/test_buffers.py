@@ -39,6 +39,15 @@ def step(server: Server, model: nn.Module, worker: int, x: torch.Tensor, ticket:
     server.push(ticket, model)
 
 
+def two_at_once(server: Server, model: nn.Module) -> None:
+    """Both workers pull before either pushes, on batches of fours and of eights."""
+    tickets = [server.pull(0), server.pull(1)]
+    for ticket, level in zip(tickets, (4.0, 8.0), strict=True):
+        assert ticket is not None
+        step(server, model, ticket.worker, torch.full((3, 2), level), ticket)
+    server.load_into(model)
+
+
 @pytest.mark.parametrize("momentum", [0.1, 0.5, None])
 def test_one_workers_statistics_are_torchs(momentum: float | None) -> None:
     """η = 0, so that only the buffers move."""
@@ -57,11 +66,7 @@ def test_shared_statistics_take_pushes_in_order() -> None:
     """Two tickets out at once: neither sees the other's share, and both are folded in."""
     model = nn.BatchNorm1d(2, momentum=0.5)
     server = Server(model, "asgd", 2, lr=0.0)
-    tickets = [server.pull(0), server.pull(1)]
-    for ticket, level in zip(tickets, (4.0, 8.0), strict=True):
-        assert ticket is not None
-        step(server, model, ticket.worker, torch.full((3, 2), level), ticket)
-    server.load_into(model)
+    two_at_once(server, model)
     assert model.running_mean is not None
     assert model.running_mean.tolist() == [5.0, 5.0], "0.5·(0.5·0 + 0.5·4) + 0.5·8"
     assert model.num_batches_tracked is not None
@@ -84,11 +89,7 @@ def test_workers_keep_their_own_statistics_and_evaluate_with_their_mean() -> Non
 def test_dropped_pushes_leave_no_trace() -> None:
     model = nn.BatchNorm1d(2, momentum=0.5)
     server = Server(model, "backup", 2, lr=0.0)
-    tickets = [server.pull(0), server.pull(1)]
-    for ticket, level in zip(tickets, (4.0, 8.0), strict=True):
-        assert ticket is not None
-        step(server, model, ticket.worker, torch.full((3, 2), level), ticket)
-    server.load_into(model)
+    two_at_once(server, model)
     assert model.running_mean is not None
     assert model.running_mean.tolist() == [2.0, 2.0]
 

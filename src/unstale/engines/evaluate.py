@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from unstale.buffers import RUNNING
-from unstale.engines.gradients import as_dtype
+from unstale.nested import converted
 from unstale.server import Server
 from unstale.tasks import Evaluation, Task
 
@@ -53,7 +53,7 @@ class Evaluator:
             norm.momentum = None  # type: ignore[assignment]
         for number in range(min(self.plan.batches.per_epoch, RECALIBRATION_BATCHES)):
             batch = self._task.batch(self.plan.batches.indices(number), self.plan.device)
-            self._task.loss_of(self.module, as_dtype(batch, self.plan.dtype))
+            self._task.loss_of(self.module, converted(batch, self.plan.dtype))
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
 
@@ -63,7 +63,7 @@ class _casting:  # noqa: N801  (a context manager, used like a function)
 
     def __init__(self, module: nn.Module, dtype: torch.dtype) -> None:
         self._handle = module.register_forward_pre_hook(
-            lambda _, inputs, named: (as_dtype(inputs, dtype), as_dtype(named, dtype)), with_kwargs=True
+            lambda _, inputs, named: (converted(inputs, dtype), converted(named, dtype)), with_kwargs=True
         )
 
     def __enter__(self) -> None:

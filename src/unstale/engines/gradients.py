@@ -6,18 +6,19 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from unstale.flat import FlatModule, Layout
+from unstale.nested import converted
 from unstale.tickets import Ticket
 
 if TYPE_CHECKING:
     from unstale.engines.base import Plan
 
-__all__ = ["Computed", "OneByOne", "as_dtype", "one_thread"]
+__all__ = ["Computed", "OneByOne", "one_thread"]
 
 
 @dataclass(frozen=True)
@@ -51,21 +52,9 @@ class OneByOne:
         seed_torch(self.plan.seed, ticket.batch)
         batch = self.plan.task.batch(self.plan.batches.indices(ticket.batch), self.plan.device)
         with torch.enable_grad():
-            loss = self.plan.task.loss_of(self._flat.module, as_dtype(batch, self.plan.dtype))
+            loss = self.plan.task.loss_of(self._flat.module, converted(batch, self.plan.dtype))
             loss.backward()
         return Computed(float(loss.detach()), self._flat.grad, self._buffers)
-
-
-def as_dtype(value: Any, dtype: torch.dtype) -> Any:
-    """The batch with its floating-point tensors in ``dtype``."""
-    if isinstance(value, Tensor):
-        return value.to(dtype) if value.is_floating_point() else value
-    if isinstance(value, tuple | list):
-        parts = [as_dtype(part, dtype) for part in value]
-        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
-    if isinstance(value, Mapping):
-        return {key: as_dtype(part, dtype) for key, part in value.items()}
-    return value
 
 
 def seed_torch(seed: int, batch: int) -> None:

@@ -19,6 +19,7 @@ from torch.nn.utils.rnn import PackedSequence
 from unstale.checks import whole
 from unstale.describe import Plain, describe
 from unstale.errors import ArgumentError
+from unstale.nested import moved
 from unstale.tasks.batches import examples, fingerprint
 
 __all__ = ["Batch", "Evaluation", "Task", "forward"]
@@ -109,7 +110,7 @@ class Task:
     def batch(self, indices: NDArray[np.int64], device: torch.device | str = "cpu") -> Batch:
         """The training examples ``indices``, (B,) int64, as (inputs, target) on ``device``."""
         inputs, target = self._train.take(indices)
-        return _moved(inputs, device), _moved(target, device)
+        return moved(inputs, device), moved(target, device)
 
     def loss_of(self, model: Callable[..., Any], batch: Batch) -> Tensor:
         """The mean loss of ``model`` on a batch: 0-d tensor.
@@ -130,7 +131,7 @@ class Task:
         with _evaluating(model):
             for start in range(0, self.test_size, batch_size):
                 indices = np.arange(start, min(start + batch_size, self.test_size), dtype=np.int64)
-                inputs, target = _moved(self._test.take(indices), device)
+                inputs, target = moved(self._test.take(indices), device)
                 output = forward(model, inputs)
                 loss = self._loss(output, target)
                 score = loss if self.score is None else _scalar("score", self.score(output, target))
@@ -171,17 +172,6 @@ def forward(model: Callable[..., Any], inputs: object) -> Any:
     if isinstance(inputs, tuple | list) and not isinstance(inputs, PackedSequence):
         return model(*inputs)
     return model(inputs)
-
-
-def _moved(value: Any, device: torch.device | str) -> Any:
-    if hasattr(value, "to"):
-        return value.to(device)
-    if isinstance(value, tuple | list):
-        parts = [_moved(part, device) for part in value]
-        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
-    if isinstance(value, Mapping):
-        return {key: _moved(part, device) for key, part in value.items()}
-    return value
 
 
 def _scalar(name: str, value: Any) -> Any:

@@ -1,0 +1,38 @@
+"""Batches are tensors in tuples, lists and dicts; a change of all of them goes through here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["converted", "moved"]
+
+
+def moved(value: Any, device: torch.device | str) -> Any:
+    """Everything that can move, on ``device``."""
+    return _each(value, lambda leaf: leaf.to(device))
+
+
+def converted(value: Any, dtype: torch.dtype) -> Any:
+    """Floating-point tensors in ``dtype``, the rest as it is."""
+
+    def convert(leaf: Any) -> Any:
+        data = getattr(leaf, "data", None)
+        return leaf.to(dtype) if isinstance(data, Tensor) and data.is_floating_point() else leaf
+
+    return _each(value, convert)
+
+
+def _each(value: Any, change: Callable[[Any], Any]) -> Any:
+    # Leaves first: torch's packed sequences are tuples, and know how to convert themselves.
+    if hasattr(value, "to"):
+        return change(value)
+    if isinstance(value, tuple | list):
+        parts = [_each(part, change) for part in value]
+        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
+    if isinstance(value, Mapping):
+        return {key: _each(part, change) for key, part in value.items()}
+    return value
