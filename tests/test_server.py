@@ -406,6 +406,11 @@ def test_sparse_gradients_are_taken() -> None:
     torch.testing.assert_close((before - server.params).view(5, 2), expected)
 
 
+def test_what_cannot_fit_is_refused_at_once() -> None:
+    with pytest.raises(ArgumentError, match=r"workers must be few enough to fit, got 1000000; .* GiB, and this"):
+        Server(torch.zeros(1_000_000), "dana_ga", 1_000_000)
+
+
 @pytest.mark.parametrize("worker", [[0], None, "0", True])
 def test_workers_are_numbers(worker: Any) -> None:
     with pytest.raises(ArgumentError, match="worker must be one of those alive"):

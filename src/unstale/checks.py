@@ -9,7 +9,7 @@ from typing import TypeGuard
 
 from unstale.errors import ArgumentError
 
-__all__ = ["choice", "is_finite", "nonnegative", "number", "positive", "set_number", "truth", "whole"]
+__all__ = ["choice", "is_finite", "nonnegative", "number", "positive", "seed", "set_number", "truth", "whole"]
 
 
 def is_finite(value: object) -> TypeGuard[float]:
@@ -55,6 +55,14 @@ def truth(name: str, value: object) -> None:
     """True or False, and nothing that only counts as one of them."""
     if not isinstance(value, bool):
         raise ArgumentError(f"{name} must be True or False, got {value!r}")
+
+
+def seed(value: object) -> int:
+    """``value`` as a seed that every generator takes: from 0 to 2⁶³ − 1."""
+    number = whole("seed", value, 0)
+    if number >= 2**63:
+        raise ArgumentError(f"seed must be below 2**63, got {number}; pass a smaller one")
+    return number
 
 
 def choice(name: str, value: object, allowed: Iterable[str]) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from unstale.errors import ArgumentError
 from unstale.methods.block import State
 
 __all__ = ["Memory"]
@@ -27,6 +29,8 @@ class Memory:
         self, params: Tensor, states: Mapping[str, State], workers: Iterable[int], *, keep_points: bool
     ) -> None:
         self.dtype = params.dtype
+        workers = list(workers)
+        _check_size(params, states, len(workers), keep_points)
         self.states = states
         self.keep_points = keep_points
         # Half precision cannot carry running means of squares.
@@ -106,3 +110,18 @@ class Memory:
         self.rows = {int(w): {n: v.to(like).clone() for n, v in rows.items()} for w, rows in state["rows"].items()}
         self.points = {int(w): p.to(like).clone() for w, p in state["points"].items()}
         self._initial = None if state["initial"] is None else state["initial"].to(like).clone()
+
+
+def _check_size(params: Tensor, states: Mapping[str, State], workers: int, keep_points: bool) -> None:
+    """Say so now if what is to be kept cannot fit into this machine, rather than be killed for it later."""
+    if params.device.type != "cpu" or not hasattr(os, "sysconf"):
+        return
+    rows = sum(state.kind == "per_worker" for state in states.values()) + keep_points
+    vectors = 1 + sum(state.kind == "vector" for state in states.values()) + rows * workers
+    needed = vectors * params.numel() * max(params.element_size(), 4)
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > there:
+        raise ArgumentError(
+            f"workers must be few enough to fit, got {workers}; {vectors:,} vectors of {params.numel():,} elements "
+            f"take {needed / 2**30:,.0f} GiB, and this machine has {there / 2**30:,.0f}"
+        )

@@ -288,6 +288,7 @@ def test_learning_rates_follow_progress() -> None:
         ({"engine": "cloud"}, "engine must be one of simulate, got 'cloud'"),
         ({"clock": "gamma"}, "clock must be a Clock"),
         ({"seed": -1}, "seed must be"),
+        ({"seed": 2**63}, r"seed must be below 2\*\*63"),
         ({"learning_rate": 0.1}, r"train\(\) has no argument 'learning_rate'"),
         ({"dtype": torch.int32}, "dtype must be a floating-point"),
         ({"eval_every": 0}, "eval_every must be"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 
 __all__ = ["main"]
@@ -22,6 +23,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
-    except BrokenPipeError:  # whoever read our output has gone, as in `unstale methods | head -1`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):  # whoever read our output has gone, as in `unstale methods | head -1`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(1)
+        say_error(error)
+        sys.exit(1)
+    except Exception as error:  # a defect, then; a line that can be reported rather than a page
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        say_error(f"unexpected {type(error).__name__}: {error} ({last.filename}:{last.lineno}); please report this")
         sys.exit(1)

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from unstale.errors import UnstaleError
+from unstale.errors import ArgumentError, UnstaleError
 
 __all__ = ["examples", "out", "print_json", "running", "say", "say_error"]
 
@@ -47,7 +47,7 @@ def examples(*lines: str) -> str:
 
 @contextmanager
 def running(kept: Callable[[], str]) -> Iterator[None]:
-    """From here on an error is no longer wrong use: exit code 1, and 130 for Ctrl-C with word on what is ``kept``."""
+    """From here on only an ArgumentError is wrong use; others exit with 1, Ctrl-C with 130 and what is ``kept``."""
     try:
         yield
     except KeyboardInterrupt:
@@ -55,7 +55,7 @@ def running(kept: Callable[[], str]) -> Iterator[None]:
         raise typer.Exit(130) from None
     except UnstaleError as error:
         say_error(error)
-        raise typer.Exit(1) from None
+        raise typer.Exit(2 if isinstance(error, ArgumentError) else 1) from None
 
 
 def _plain(value: Any) -> Any:

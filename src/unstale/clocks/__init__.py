@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from unstale.clocks.base import Clock, DurationStream, RandomClock
@@ -47,12 +47,15 @@ def names() -> list[str]:
 
 
 def get(name: str, **parameters: object) -> Clock:
-    """The clock of that name: ``get("gamma", cv=0.2)`` is ``Gamma(cv=0.2)``.
+    """The clock of that name: ``get("gamma", cv=0.2)`` is ``Gamma(cv=0.2)``, and ``path`` reads a trace.
 
     Raises: UnknownNameError for an unknown name; ArgumentError for a parameter that is unknown, missing or refused.
     """
     if name not in CLOCKS:
         raise UnknownNameError("clock", name, CLOCKS)
+    read: Callable[..., Clock] | None = getattr(CLOCKS[name], "read", None)
+    if read is not None and "path" in parameters:
+        return read(**parameters)
     fields = dataclasses.fields(CLOCKS[name])
     allowed = sorted(field.name for field in fields)
     for parameter in parameters:
@@ -60,5 +63,6 @@ def get(name: str, **parameters: object) -> Clock:
             raise ArgumentError(f"clock {name!r} has no parameter {parameter!r}; it has {', '.join(allowed)}")
     for field in fields:
         if field.default is dataclasses.MISSING and field.name not in parameters:
-            raise ArgumentError(f"clock {name!r} must be given {field.name}, got none; pass {field.name}=…")
+            file = ", or path=FILE" if read is not None else ""
+            raise ArgumentError(f"clock {name!r} must be given {field.name}, got none; pass {field.name}=…{file}")
     return CLOCKS[name](**parameters)  # type: ignore[arg-type]

@@ -66,8 +66,9 @@ class Plan:
                 f"clock must be a Clock, such as unstale.clocks.Gamma(), got {type(self.clock).__name__}"
             )
         # Kept as plain numbers: numpy's would make two configurations look different, or alike.
-        for name, least in (("workers", 1), ("seed", 0), ("batch_size", 1)):
-            object.__setattr__(self, name, checks.whole(name, getattr(self, name), least))
+        for name in ("workers", "batch_size"):
+            object.__setattr__(self, name, checks.whole(name, getattr(self, name), 1))
+        object.__setattr__(self, "seed", checks.seed(self.seed))
         for name in ("epochs", "eval_every"):
             object.__setattr__(self, name, checks.positive(name, getattr(self, name)))
         object.__setattr__(self, "weight_decay", checks.nonnegative("weight_decay", self.weight_decay))

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.nn.utils.rnn import PackedSequence
 
+from unstale import checks
 from unstale.checks import whole
 from unstale.describe import Plain, describe
 from unstale.errors import ArgumentError
@@ -100,7 +101,7 @@ class Task:
 
         Raises: ArgumentError if the factory gives no module, or one whose shapes are not known yet.
         """
-        seed = whole("seed", seed, 0)
+        seed = checks.seed(seed)
         if isinstance(self._model, nn.Module):
             return copy.deepcopy(self._model)
         with torch.random.fork_rng(devices=[]):
