@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import gc
 import json
+from multiprocessing import resource_tracker, spawn
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 import unstale
 from tests.experiments.pieces import DEADLY, FAILING
-from unstale.errors import ArgumentError, StoreError
+from unstale.errors import ArgumentError, RunError, StoreError
 from unstale.experiments import Comparison, Trial, recipe
 from unstale.experiments.results import COLUMNS
 from unstale.storage import save_run
@@ -196,6 +197,14 @@ def test_what_cannot_travel_is_named_before_any_process_starts(tmp_path: Path) -
     )
     with pytest.raises(ArgumentError, match="the task's loss cannot travel"):
         unstale.compare(task, "asgd", 2, 1, jobs=2, batch_size=2)
+
+
+def test_processes_that_die_before_they_read_hang_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Real digits, so that what is compared is far more than a pipe holds."""
+    resource_tracker.ensure_running()
+    monkeypatch.setattr(spawn, "_python_exe", b"/bin/false")
+    with pytest.raises(RunError, match="die as soon as they start"):
+        unstale.compare(unstale.tasks.digits(), "asgd", 2, 1, tmp_path, jobs=2, epochs=1)
 
 
 def torch_model() -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import tempfile
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 from unstale.errors import RunError, StoreError
@@ -85,7 +87,7 @@ class _Lane:
     hello: Future[str]
 
     @classmethod
-    def open(cls, setup: tuple[bytes, Store, Connection]) -> _Lane:
+    def open(cls, setup: tuple[Path, Store, Connection]) -> _Lane:
         pool = ProcessPoolExecutor(1, get_context("spawn"), initializer=worker.start, initargs=setup)
         with _interrupts_held():
             return cls(pool, pool.submit(worker.hello))
@@ -104,12 +106,15 @@ def _spread(
     specification: Specification, store: Store, trials: Iterable[Trial], jobs: int, watcher: Watcher
 ) -> Iterator[tuple[Trial, str]]:
     """One process a lane and one run at a time in each, so that a process that dies takes one run with it."""
+    shelf = tempfile.TemporaryDirectory(prefix="unstale-")
     leash, held = get_context("spawn").Pipe(duplex=False)
-    setup = (worker.packed(specification), store, leash)
     waiting, idle = deque(trials), deque[_Lane]()
     lanes: list[_Lane] = []
     running: dict[Future[worker.Outcome], tuple[Trial, _Lane]] = {}
     try:
+        payload = Path(shelf.name) / "comparison"
+        payload.write_bytes(worker.packed(specification))
+        setup = (payload, store, leash)
         while waiting or running:
             while waiting and len(running) < jobs:
                 if not idle:
@@ -129,6 +134,7 @@ def _spread(
         for lane in lanes:
             lane.pool.shutdown(cancel_futures=True)
         leash.close()
+        shelf.cleanup()
 
 
 def _reason(outcome: worker.Outcome | None) -> str:

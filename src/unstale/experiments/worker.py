@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from functools import cache
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -25,7 +26,7 @@ __all__ = ["Outcome", "hello", "packed", "perform", "start", "work"]
 Outcome = tuple[Literal["run", "store", "unusable"], str]
 """What went wrong, in what: the run itself ("" if nothing did), saving it, or the whole process."""
 
-_setup: list[tuple[bytes, Store]] = []
+_setup: list[tuple[Path, Store]] = []
 
 
 def packed(specification: Specification) -> bytes:
@@ -58,8 +59,12 @@ def perform(specification: Specification, store: Store, trial: Trial) -> str:
     return ""
 
 
-def start(payload: bytes, store: Store, leash: Connection) -> None:
-    """Get ready. The process ends when the other end of ``leash`` is closed, or its owner dies."""
+def start(payload: Path, store: Store, leash: Connection) -> None:
+    """Get ready. The process ends when the other end of ``leash`` is closed, or its owner dies.
+
+    What is compared comes in a file, ``payload``: sent through the pipe that starts a process, it would be more than
+    the pipe holds, and a process that dies before it reads would leave its owner writing for ever.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with, args=(leash,), daemon=True).start()
     torch.set_num_threads(1)
@@ -87,7 +92,7 @@ def work(trial: Trial) -> Outcome:
 
 @cache
 def _specification() -> Specification:
-    loaded = pickle.loads(_setup[0][0])
+    loaded = pickle.loads(_setup[0][0].read_bytes())
     assert isinstance(loaded, Specification)
     return loaded
 
