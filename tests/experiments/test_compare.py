@@ -3,6 +3,8 @@ from __future__ import annotations
 import errno
 import gc
 import json
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import resource_tracker, spawn
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ import unstale
 from tests.experiments.pieces import DEADLY, FAILING
 from unstale.errors import ArgumentError, RunError, StoreError
 from unstale.experiments import Comparison, Trial, recipe
+from unstale.experiments.pool import _Lane
 from unstale.experiments.results import COLUMNS
 from unstale.storage import save_run
 
@@ -205,6 +208,23 @@ def test_processes_that_die_before_they_read_hang_nobody(tmp_path: Path, monkeyp
     monkeypatch.setattr(spawn, "_python_exe", b"/bin/false")
     with pytest.raises(RunError, match="die as soon as they start"):
         unstale.compare(unstale.tasks.digits(), "asgd", 2, 1, tmp_path, jobs=2, epochs=1)
+
+
+@pytest.mark.parametrize("started", [True, False])
+def test_a_process_that_died_while_idle_is_replaced(started: bool) -> None:
+    class Broken:
+        def submit(self, *given: Any) -> Any:
+            raise BrokenProcessPool("killed")
+
+    hello: Future[str] = Future()
+    lane = _Lane(Broken(), hello)  # type: ignore[arg-type]
+    if started:
+        hello.set_result("ready")
+        assert lane.give(Trial("ga", 2, 0)) is None
+    else:
+        hello.set_exception(BrokenProcessPool("killed"))
+        with pytest.raises(RunError, match="die as soon as they start"):
+            lane.give(Trial("ga", 2, 0))
 
 
 def torch_model() -> Any:

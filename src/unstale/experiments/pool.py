@@ -92,6 +92,15 @@ class _Lane:
         with _interrupts_held():
             return cls(pool, pool.submit(worker.hello))
 
+    def give(self, trial: Trial) -> Future[worker.Outcome] | None:
+        """Start on a trial; None if the process died while it was idle. Raises `RunError` if it never worked."""
+        try:
+            return self.pool.submit(worker.work, trial)
+        except BrokenProcessPool as error:
+            if self.hello.exception() is not None:
+                raise RunError(_NO_START) from error
+            return None
+
     def outcome(self, future: Future[worker.Outcome]) -> worker.Outcome | None:
         """What came of a trial; None if the process died. Raises `RunError` if it cannot work at all."""
         try:
@@ -120,9 +129,11 @@ def _spread(
                 if not idle:
                     idle.append(_Lane.open(setup))
                     lanes.append(idle[-1])
-                lane, trial = idle.popleft(), waiting.popleft()
-                watcher.on_start(trial)
-                running[lane.pool.submit(worker.work, trial)] = trial, lane
+                lane = idle.popleft()
+                given = lane.give(waiting[0])
+                if given is not None:
+                    running[given] = waiting.popleft(), lane
+                    watcher.on_start(running[given][0])
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 trial, lane = running.pop(future)
                 outcome = lane.outcome(future)
