@@ -161,8 +161,9 @@ class Run:
             "pushes": len(self.history),
             "wasted": len(self.history) - len(used) + self.cancelled,
             "mean_delay": _mean(used, "delay"),
-            "mean_gap": _mean(used, "gap"),
-            "mean_normalised_gap": _mean(used, "normalised_gap"),
+            "mean_gap": float(used["gap"].mean(skipna=False)),
+            # The first pushes have none; after them a NaN is a gap that was not finite, and must not be passed over.
+            "mean_normalised_gap": _mean(used, "normalised_gap") if used["gap"].notna().all() else math.nan,
             "mean_penalty": _mean(used, "penalty"),
             "simulated_time": float(self.history["time"].max()) if len(self.history) else 0.0,
             "nonfinite": int((~self.history["finite"]).sum()),

@@ -13,6 +13,7 @@ from torch import nn
 import unstale
 from tests.engines.problems import blobs, equal, normed, trained
 from unstale import methods, tasks
+from unstale.callbacks import Callback
 from unstale.clocks import Clock, Constant, Gamma, Pareto
 from unstale.engines import Plan
 from unstale.engines.gradients import OneByOne
@@ -299,6 +300,7 @@ def test_learning_rates_follow_progress() -> None:
         ({"executor": 5}, "executor must be one of"),
         ({"drop_last": "no"}, "drop_last must be True or False, got 'no'"),
         ({"callbacks": [5]}, "callbacks must be a list of Callback"),
+        ({"callbacks": Callback()}, "callbacks must be a list of Callback"),
     ],
 )
 def test_bad_arguments_are_named_at_once(options: dict[str, Any], message: str) -> None:

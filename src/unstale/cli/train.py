@@ -49,7 +49,7 @@ def train(
     plan = Plan(task=made, method=get(method), workers=workers, seed=seed, **settings.plan(made))
     if out is not None:
         _check_free(out)
-    kept = ["nothing is kept without --out"]
+    kept = ["nothing is kept without --out" if out is None else f"nothing could be saved in {out}"]
     with running(lambda: kept[0]):
         try:
             run = simulate(plan, () if quiet else (ProgressBar(),))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from unstale import checks
@@ -51,6 +51,8 @@ def train(
     if unknown:
         known = ", ".join(sorted(Plan.__dataclass_fields__))
         raise ArgumentError(f"train() has no argument {unknown[0]!r}; it takes {known}, engine, callbacks, progress")
+    if isinstance(callbacks, Callback) or not isinstance(callbacks, Iterable):
+        raise ArgumentError(f"callbacks must be a list of Callback, got {callbacks!r}; put it into one")
     strangers = [callback for callback in callbacks if not isinstance(callback, Callback)]
     if strangers:
         raise ArgumentError(f"callbacks must be a list of Callback, got {strangers[0]!r} in it")

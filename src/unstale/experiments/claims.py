@@ -41,7 +41,8 @@ class Claim:
         finding = self.judge(evidence)
         if finding is None:
             return None
-        seeds = evidence.outline.seed_count + (", too few to confirm" if evidence.n < ENOUGH else "")
+        seeds = f"{evidence.n} seed{'' if evidence.n == 1 else 's'}"
+        seeds += ", too few to confirm" if evidence.n < ENOUGH else ""
         return f"Claim {self.number}, {self.text}: {_verdict(finding, evidence.n)} ({finding.details}; {seeds})."
 
 

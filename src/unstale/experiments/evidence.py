@@ -69,8 +69,8 @@ class Evidence:
 
     @property
     def n(self) -> int:
-        """Seeds."""
-        return len(self.outline.seeds)
+        """Seeds that every method has at every number of workers, as far as they have run."""
+        return min((len(rows) for rows in self._cells.values()), default=0)
 
     @property
     def baseline(self) -> float:
