@@ -140,12 +140,13 @@ def _check_average(
 @contract(lambda method: isinstance(method.admission, methods.MaxDelay))
 def limits_are_kept(subject: Subject) -> None:
     """A push is dropped if its delay exceeds the limit, and used if not."""
-    limit = getattr(subject.method.admission, "limit")  # noqa: B009
+    admission = subject.method.admission
+    assert isinstance(admission, methods.MaxDelay)
     server = subject.serve(start(), 4)
     drive = Drive(server, smooth())
     for arrival in drive.run(uneven(4), 60, LR):
         used = arrival.receipt.outcome in ("applied", "held")
-        assert used == ((arrival.receipt.delay or 0) <= limit), arrival.receipt
+        assert used == ((arrival.receipt.delay or 0) <= admission.limit), arrival.receipt
 
 
 @contract(lambda method: isinstance(method.predict, methods.AlongOwnMomentum) and "v" in method.states)
@@ -166,7 +167,9 @@ def own_momentum_leads(subject: Subject) -> None:
 @contract(lambda method: isinstance(method.correction, methods.AdaptiveDelayCompensation))
 def mean_squares_follow_every_gradient(subject: Subject) -> None:
     """MS_i ← m·MS_i + (1 − m)g² with the raw g of every push of worker i, fresh ones too."""
-    m = getattr(subject.method.correction, "m")  # noqa: B009
+    correction = subject.method.correction
+    assert isinstance(correction, methods.AdaptiveDelayCompensation)
+    m = correction.m
     server = subject.serve(start(), 3, weight_decay=0.1)
     drive = Drive(server, smooth())
     for worker, push in zip([0, 0, *range(3), 1, 1, 2, 0], range(9), strict=True):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 
 import torch
+from torch import Tensor
 
 from unstale import methods
 from unstale.testing.contract import contract
@@ -47,7 +49,7 @@ def penalties_shrink_gradients(subject: Subject) -> None:
 def compensation_is_first_order(subject: Subject) -> None:
     """DC-ASGD-c and DANA-DC add c·g²·(θ − w_i) to the gradient."""
     c = subject.method.correction.c  # type: ignore[attr-defined]
-    _check_correction(subject, lambda g, drift, squares: g + c * g * g * drift)
+    _check_correction(subject, lambda g, drift: g + c * g * g * drift)
 
 
 @contract(lambda method: isinstance(method.correction, methods.AdaptiveDelayCompensation))
@@ -56,12 +58,11 @@ def adaptive_compensation_is_first_order(subject: Subject) -> None:
     part = subject.method.correction
     assert isinstance(part, methods.AdaptiveDelayCompensation)
     weight = part.c / math.sqrt((1 - part.m) * 4.0 + part.eps)
-    _check_correction(subject, lambda g, drift, squares: g + weight * g * g * drift)
+    _check_correction(subject, lambda g, drift: g + weight * g * g * drift)
 
 
-def _check_correction(subject: Subject, corrected: object) -> None:
+def _check_correction(subject: Subject, corrected: Callable[[Tensor, Tensor], Tensor]) -> None:
     """The second worker's first push, g = 2 at τ = 1, must move θ like the corrected gradient on a plain server."""
-    assert callable(corrected)
     plain = dataclasses.replace(subject, method=subject.method.replace(correction=methods.NoCorrection()))
     ends = []
     for each, fix in ((subject, None), (plain, corrected)):
@@ -72,7 +73,7 @@ def _check_correction(subject: Subject, corrected: object) -> None:
         server.push(first, torch.ones(6, dtype=torch.float64), lr=LR)
         g = torch.full((6,), 2.0, dtype=torch.float64)
         drift = server.params - second.params
-        server.push(second, g if fix is None else fix(g, drift, None), lr=LR)
+        server.push(second, g if fix is None else fix(g, drift), lr=LR)
         ends.append(server.params)
     assert close(ends[0], ends[1])
 
