@@ -10,7 +10,7 @@ import torch
 
 from unstale.errors import ArgumentError
 from unstale.flat import Group
-from unstale.kernels import Blocks, Operands
+from unstale.kernels import Blocks, Operands, native
 from unstale.methods import get
 from unstale.methods.block import Block
 from unstale.methods.steps import Outcome
@@ -40,6 +40,7 @@ def test_without_a_compiler_it_goes_on_in_blocks(monkeypatch: pytest.MonkeyPatch
         raise RuntimeError("no compiler here")
 
     monkeypatch.setattr(torch, "compile", broken)
+    monkeypatch.setattr(native, "build", broken)
     server = Server(start(), "dana_ga", 2, executor="compiled")
     with pytest.warns(RuntimeWarning, match="no compiler here.*going on in blocks"):
         Drive(server, smooth()).run(uneven(2), 1, 0.05)

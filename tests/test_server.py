@@ -41,7 +41,7 @@ def net() -> nn.Module:
         ({"lr": -0.1}, "lr must be a finite number"),
         ({"on_nonfinite": "ignore"}, "on_nonfinite must be one of reject, raise, apply"),
         ({"batch_norm": "mine"}, "batch_norm must be one of shared"),
-        ({"executor": "gpu"}, "executor must be one of blocks, compiled"),
+        ({"executor": "gpu"}, "executor must be one of auto, blocks, compiled"),
         ({"batches": 0}, "batches must be"),
         ({"batches_per_epoch": 0}, "batches_per_epoch must be"),
     ],

@@ -51,7 +51,7 @@ class Receipt:
 
 def figures(sums: Mapping[str, float], size: int, updates: int) -> dict[str, float | int | None]:
     """A receipt's figures from a program's sums over ``size`` elements, after ``updates`` updates."""
-    told: dict[str, float | int | None] = {"penalty": sums["penalty"] / size}
+    told: dict[str, float | int | None] = {"penalty": sums["penalty"] / size, "finite": math.isfinite(sums["gradient"])}
     if "extreme" in sums and math.isfinite(sums["extreme"]):
         told["extreme"] = int(sums["extreme"])
     if "gap" in sums:

@@ -41,6 +41,7 @@ class Memory:
         self.shared = {name: self._new(state) for name, state in states.items() if state.kind != "per_worker"}
         self.rows: dict[int, dict[str, Tensor]] = {}
         self.points: dict[int, Tensor] = {}
+        self._spare: list[Tensor] = []
         for worker in workers:
             self.rows[worker] = self._row()
         self.refresh_sums()
@@ -64,7 +65,7 @@ class Memory:
     def leave(self, worker: int) -> None:
         """Forget a worker's rows: S ← S − v_i, v_i ← 0; summed anew, for a v_i that is NaN does not subtract."""
         del self.rows[worker]
-        self.points.pop(worker, None)
+        self._release(worker)
         self.refresh_sums()
 
     def refresh_sums(self) -> None:
@@ -76,12 +77,27 @@ class Memory:
                     self.shared[name] += self.rows[worker][state.sum_of]
 
     def point(self, worker: int) -> Tensor:
-        """Where to write the point that ``worker`` gets."""
+        """Where to write the next point of ``worker``: over its last one, unless others were sent that too."""
         if not self.keep_points:
             return torch.empty_like(self.theta)
-        if worker not in self.points:
-            self.points[worker] = torch.empty_like(self.theta)
-        return self.points[worker]
+        own = self.points.get(worker)
+        if own is not None and not self._shared(own, worker):
+            return own
+        return self._spare.pop() if self._spare else torch.empty_like(self.theta)
+
+    def send(self, worker: int, point: Tensor) -> None:
+        """``point`` is what ``worker`` has now; a snapshot that nobody has any more is kept to be written over."""
+        if self.keep_points and self.points.get(worker) is not point:
+            self._release(worker)
+            self.points[worker] = point
+
+    def _release(self, worker: int) -> None:
+        point = self.points.pop(worker, None)
+        if point is not None and not self._spare and not self._shared(point, worker):
+            self._spare.append(point)
+
+    def _shared(self, point: Tensor, worker: int) -> bool:
+        return any(other is point for w, other in self.points.items() if w != worker)
 
     def handed(self, point: Tensor) -> Tensor:
         """A point as the worker gets it, in the parameters' own dtype: the same memory where that is θ's dtype too."""
@@ -108,7 +124,7 @@ class Memory:
             self.shared[name].copy_(value)
         like = self.theta
         self.rows = {int(w): {n: v.to(like).clone() for n, v in rows.items()} for w, rows in state["rows"].items()}
-        self.points = {int(w): p.to(like).clone() for w, p in state["points"].items()}
+        self.points, self._spare = {int(w): p.to(like).clone() for w, p in state["points"].items()}, []
         self._initial = None if state["initial"] is None else state["initial"].to(like).clone()
 
 

@@ -40,7 +40,7 @@ class Server(Resumable):
     on_nonfinite: what a gradient with NaN or Inf does: it is refused, raises `NonFiniteError`, or is applied.
     batch_norm: what becomes of BatchNorm's running statistics, see `Buffers`.
     batches, batches_per_epoch: how many batches to accept in all, and per epoch of progress (default: no end, 1).
-    executor: "blocks", "compiled", or an `Executor`.
+    executor: "blocks", "compiled", "auto" (compiled once there is enough to do), or an `Executor`.
 
     Raises `ArgumentError` for an argument that breaks these rules. Not thread-safe: an engine calls it from one thread.
     """
@@ -65,7 +65,7 @@ class Server(Resumable):
         batch_norm: Policy = "shared",
         batches: int | None = None,
         batches_per_epoch: int = 1,
-        executor: str | kernels.Executor = "blocks",
+        executor: str | kernels.Executor = "auto",
     ) -> None:
         checks.choice("on_nonfinite", on_nonfinite, get_args(NonFinite))
         numbers = range(checks.whole("workers", workers, 1))
@@ -171,19 +171,21 @@ class Server(Resumable):
         intake.unchanged(ticket, self._memory)
         self.buffers.check(buffers)
         about |= {"lr": rate_of_push(lr, self.lr, self.progress), "delay": self.version - entry.version}
-        about["finite"] = intake.is_finite(vector)
-        if not about["finite"] and self.on_nonfinite == "raise":
+        # Where it is applied all the same, the step itself tells.
+        finite = self.on_nonfinite == "apply" or intake.is_finite(vector)
+        if not finite and self.on_nonfinite == "raise":
             raise NonFiniteError(
                 f"the gradient of worker {entry.worker} on batch {entry.batch} has NaN or Inf; lower the learning "
                 f"rate, or choose on_nonfinite='reject' or 'apply'"
             )
-        if not about["finite"] and self.on_nonfinite == "reject":
+        if not finite:
             self._desk.ledger.fail(entry, void=False)
             self._settle()
-            return self._receipt("rejected", about, "NaN or Inf in the gradient"), None
+            return self._receipt("rejected", about | {"finite": False}, "NaN or Inf in the gradient"), None
         if not self.method.admission.admit(about["delay"]):
             self._desk.ledger.give_back(entry, void=False)
             self._settle()
+            about["finite"] = intake.is_finite(vector)
             return self._receipt("dropped", about, f"a delay of {about['delay']} is not admitted"), None
         if buffers is not None:
             self.buffers.accept(entry.worker, buffers)
@@ -206,6 +208,8 @@ class Server(Resumable):
             update=update,
             reply=answered,
         )
+        # Finite numbers may have a sum that is not.
+        told["finite"] = told["finite"] or intake.is_finite(vector)
         answer = self._ticket(self._desk.issue(entry.worker, self.version), point) if point is not None else None
         return self._receipt("applied" if update else "held", about | told | {"cancelled": cancelled}), answer
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from unstale.methods.steps import Program, Steps
 __all__ = ["Stepper"]
 
 # The first three are scaled by a span's lr_scale, the last is its own.
+NOWHERE: Mapping[str, Tensor] = MappingProxyType({})
 NUMBERS = ("lr", "lr_max", "lr_last", "delay", "updates", "workers", "count", "decay")
 
 
@@ -35,6 +37,9 @@ class Stepper:
         method = steps.method
         self.memory = memory(params, steps.states, keep_points="sent" in steps.needs)
         self._executor = executor
+        # The latest snapshot, and the version it is of: who pulls at the same version gets the same one.
+        self._latest: tuple[int, Tensor] | None = None
+        self._same_for_all = self.memory.keep_points and getattr(method.predict, "same_for_all", False)
         # Programs see numbers as 0-d views of a table that is filled anew for each push: one row per span, and a first
         # one, without the spans' scales, for the method's step size.
         self._host = torch.zeros(1 + len(layout.spans), len(NUMBERS), dtype=torch.float64)
@@ -48,10 +53,23 @@ class Stepper:
 
     def point(self, worker: int, workers: int) -> Tensor:
         """The point that ``worker`` gets now, along the η of the latest push, as it gets it."""
-        target = self.memory.point(worker)
-        self._fill(lr=self.lr_last, workers=workers)
-        self._run(self.steps.reply, worker, {"sent": target})
-        return self.memory.handed(target)
+        if self._latest is not None and self._latest[0] == self.version:
+            target = self._latest[1]
+        else:
+            target = self.memory.point(worker)
+            self._fill(lr=self.lr_last, workers=workers)
+            self._run(self.steps.reply, worker, {"sent": target})
+        return self._sent(worker, target)
+
+    def _sent(self, worker: int, point: Tensor) -> Tensor:
+        """Note who has which point; answers it as the worker gets it."""
+        self.memory.send(worker, point)
+        self._latest = (self.version, point) if self._same_for_all else None
+        return self.memory.handed(point)
+
+    def moved(self) -> None:
+        """θ was changed from outside: what was sent at this version is not what would be sent now."""
+        self._latest = None
 
     def push(
         self,
@@ -75,17 +93,15 @@ class Stepper:
         program = self.steps.hold
         if update:
             program = self.steps.apply_and_reply if reply else self.steps.apply
-        arrays = {"grad": gradient}
-        if self.memory.keep_points:
-            arrays["sent"] = self.memory.points[worker]
-        elif reply:
-            arrays["sent"] = self.memory.point(worker)
-        sums = self._run(program, worker, arrays)
+        target = self.memory.point(worker) if reply else None
+        sent = self.memory.points.get(worker, target)
+        arrays = {"grad": gradient} if sent is None else {"grad": gradient, "sent": sent}
+        sums = self._run(program, worker, arrays, {} if target is None or target is sent else {"sent": target})
         told = figures(sums, self.layout.size, self.version)
         self.lr_last = rate
         if update:
             self._updated()
-        return told, self.memory.handed(arrays["sent"]) if update and reply else None
+        return told, None if target is None else self._sent(worker, target)
 
     def flush(self, *, workers: int, count: int) -> None:
         """Make an update of what waits in the gather."""
@@ -108,8 +124,10 @@ class Stepper:
             self._table.copy_(self._host)
         return rate
 
-    def _run(self, program: Program, worker: int, arrays: Mapping[str, Tensor]) -> dict[str, float]:
-        operands = kernels.Operands({**self.memory.arrays(worker), **arrays}, self._spans)
+    def _run(
+        self, program: Program, worker: int, arrays: Mapping[str, Tensor], into: Mapping[str, Tensor] = NOWHERE
+    ) -> dict[str, float]:
+        operands = kernels.Operands({**self.memory.arrays(worker), **arrays}, self._spans, into)
         over = self.steps.method.penalty.over
         if over != "element" and "grad" in arrays:
             operands.arrays |= kernels.norms(self.steps.norms, operands, self.layout.layers, over)
@@ -123,4 +141,5 @@ class Stepper:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from there."""
         self.memory.load_state_dict(state["memory"])
+        self.moved()
         self.version, self.lr_max, self.lr_last = state["version"], state["lr_max"], state["lr_last"]

@@ -35,6 +35,7 @@ class View:
             got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
             raise ArgumentError(f"params must be a tensor of shape ({self.layout.size},), got {got}")
         self._memory.theta.copy_(value.detach())
+        self._stepper.moved()
 
     @property
     def version(self) -> int:

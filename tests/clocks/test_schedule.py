@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.clocks.examples import CLOCKS
-from unstale.clocks import Clock, Constant, Gamma, Pareto, Schedule, Trace
+from unstale.clocks import Clock, Constant, Gamma, Pareto, Schedule, Trace, schedule
 
 every_clock = pytest.mark.parametrize("clock", CLOCKS, ids=repr)
 
@@ -60,6 +60,37 @@ def test_schedule_equals_the_heap(clock: Clock, workers: int, pushes: int, seed:
 @given(clock=clocks, workers=st.integers(1, 150), pushes=st.integers(0, 800), seed=st.integers(0, 2**64))
 def test_synchronous_time_equals_the_loop(clock: Clock, workers: int, pushes: int, seed: int) -> None:
     assert clock.synchronous_time(workers, pushes, seed) == by_loop(clock, workers, pushes, seed)
+
+
+@given(
+    times=st.lists(st.one_of(st.sampled_from([1.0, 2.0, 2.0**-20]), st.floats(1e-300, 1e300)), min_size=1, max_size=60),
+    workers=st.integers(1, 9),
+    precision=st.integers(1, 52),
+    data=st.data(),
+)
+def test_order_is_exact_where_times_round_to_the_same(
+    times: list[float], workers: int, precision: int, data: st.DataObject
+) -> None:
+    who = data.draw(st.lists(st.integers(0, workers - 1), min_size=len(times), max_size=len(times)))
+    worker, time = schedule._in_order(np.array(who), np.array(times), workers, precision)
+    assert list(zip(time.tolist(), worker.tolist(), strict=True)) == sorted(zip(times, who, strict=True))
+
+
+@pytest.mark.parametrize(("clock", "workers"), [(Gamma(cv=1e-6), 7), (Constant(speeds=(1.0, 3.0, 100.0)), 200)])
+def test_a_cache_that_is_too_small_changes_no_schedule(
+    clock: Clock, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = rows(clock.schedule(workers, 3000, seed=3))
+    monkeypatch.setattr(schedule, "_CHUNK", 5)
+    monkeypatch.setattr(schedule, "_KEPT", 1)
+    assert rows(clock.schedule(workers, 3000, seed=3)) == expected == by_heap(clock, workers, 3000, seed=3)
+
+
+def test_a_schedule_longer_than_a_chunk() -> None:
+    pushes = schedule._CHUNK + 1000
+    worker, _, delay = Gamma().schedule(40, pushes, seed=0)
+    for i in (0, 39):
+        np.testing.assert_array_equal(delay[worker == i], np.diff(np.flatnonzero(worker == i), prepend=-1) - 1)
 
 
 @every_clock

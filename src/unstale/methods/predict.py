@@ -1,4 +1,8 @@
-"""Which point does the reply carry? ``x.lr`` is the η of the latest push, and θ is as that push left it."""
+"""Which point does the reply carry? ``x.lr`` is the η of the latest push, and θ is as that push left it.
+
+A part whose point does not depend on the worker says so, ``same_for_all``: then one snapshot does for all who pull at
+the same version.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +20,8 @@ __all__ = ["AlongAllMomenta", "AlongOwnMomentum", "Here"]
 class Here(Part):
     """θ."""
 
+    same_for_all = True
+
     def point(self, x: Block) -> Tensor:
         """(b,) the parameters as they are."""
         return x.theta
@@ -28,6 +34,7 @@ class AlongAllMomenta(Part):
     Source: Hakimi et al. 2019 (arXiv 1907.11612), DANA-Zero.
     """
 
+    same_for_all = True
     state = {"S": vector(sum_of="v")}
     needs = frozenset({"v", "momentum"})
     remedy = "use update=MomentumPerWorker(momentum)"

@@ -129,6 +129,7 @@ class Steps:
             if divisor.ndim
             else {"penalty": divisor}
         )
+        sums["gradient"] = x.grad.to(x.theta.dtype)  # NaN or Inf in any element shows in the sum
         if self.measured:
             sums |= {"gap": x.drift * x.drift, "normalised_gap": x.drift.abs() / x.average_step}
         return sums

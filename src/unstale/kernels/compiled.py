@@ -1,0 +1,95 @@
+"""A method's step in one pass over memory."""
+
+from __future__ import annotations
+
+import types
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+
+from unstale.kernels.blocks import Blocks
+from unstale.kernels.inductor import InductorStep
+from unstale.kernels.native import NativeStep, fits
+from unstale.kernels.operands import Numbers, Operands
+from unstale.kernels.trace import Unsupported
+from unstale.methods.steps import Program
+
+__all__ = ["Auto", "Compiled"]
+
+
+class _Step(Protocol):
+    def run(self, operands: Operands) -> dict[str, float]: ...
+
+
+Maker = Callable[[Program, Operands, Numbers], _Step]
+
+
+@dataclass
+class Compiled:
+    """Each program as one loop: in C on the CPU, by ``torch.compile`` elsewhere or where C does not reach.
+
+    Where nothing compiles (no compiler on the machine, say) it says so once and goes on in blocks: slower, same
+    results.
+    """
+
+    fallback: Blocks = field(default_factory=Blocks)
+    _steps: dict[object, _Step] = field(default_factory=dict, repr=False)
+    _broken: bool = field(default=False, repr=False)
+
+    @torch.no_grad()
+    def run(self, program: Program, operands: Operands) -> dict[str, float]:
+        """See `Executor`."""
+        if self._broken:
+            return self.fallback.run(program, operands)
+        key = _key(program, operands)
+        try:
+            step = self._steps.get(key)
+            if step is None:
+                step = self._steps[key] = _made(program, operands)
+            return step.run(operands)
+        except Exception as error:  # whatever a compiler may raise; equations cannot fail, and nothing is written yet
+            self._broken = True
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            warnings.warn(
+                f"cannot compile the server's step ({reason}); going on in blocks", RuntimeWarning, stacklevel=2
+            )
+            return self.fallback.run(program, operands)
+
+
+def _made(program: Program, operands: Operands) -> _Step:
+    numbers = operands.spans[0][1]
+    if fits(operands):
+        try:
+            return NativeStep(program, operands, numbers)
+        except Unsupported:
+            pass
+    return InductorStep(program, operands, numbers)
+
+
+def _key(program: Program, operands: Operands) -> object:
+    """What a step was made for: the program, and the dtypes and places of what it works on."""
+    # Bound methods are made anew at each access; what they are bound to is not.
+    who = (program.__func__, program.__self__) if isinstance(program, types.MethodType) else program
+    return (who, *((name, a.dtype, a.device, a.ndim) for name, a in operands.arrays.items()))
+
+
+@dataclass
+class Auto:
+    """In blocks while there is little to do; compiled once that will pay for itself.
+
+    ``elements`` is after how many of them, counted over all pushes. A count, not a time, so that a run repeats.
+    """
+
+    elements: int = 2**25
+    _seen: int = field(default=0, repr=False)
+    _blocks: Blocks = field(default_factory=Blocks, repr=False)
+    _compiled: Compiled = field(default_factory=Compiled, repr=False)
+
+    def run(self, program: Program, operands: Operands) -> dict[str, float]:
+        """See `Executor`."""
+        self._seen += operands.arrays["theta"].numel()
+        chosen = self._blocks if self._seen <= self.elements else self._compiled
+        return chosen.run(program, operands)
