@@ -9,7 +9,7 @@ buffer goes out as the server has it and comes back as the last accepted push le
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, get_args
 
 import torch
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from unstale import checks
 from unstale.errors import ArgumentError
 
-__all__ = ["Buffers", "Policy"]
+__all__ = ["Buffers", "Policy", "over_lanes"]
 
 Policy = Literal["shared", "per-worker", "recalibrate"]
 COUNT = "num_batches_tracked"
@@ -51,10 +51,10 @@ class Buffers:
         """Whether there is anything for the policy to decide."""
         return bool(self._momenta)
 
-    def issue(self) -> dict[str, Tensor]:
+    def issue(self) -> Mapping[str, Tensor]:
         """What a ticket carries: copies, for a forward pass may update them in place."""
-        copies = {name: value.clone() for name, value in self._plain.items()}
-        return copies | {name: torch.zeros_like(value) for name, value in self._initial.items()}
+        # Kept values are replaced when they change, never written to, so to remember them is to have a snapshot.
+        return _Issued(dict(self._plain), self._initial)
 
     def check(self, pushed: Mapping[str, Tensor] | None) -> None:
         """Refuse what `accept` could not take in: a buffer that is missing, or of another shape or dtype."""
@@ -136,6 +136,35 @@ class Buffers:
             int(key): {name: value.to(like[name].device, copy=True) for name, value in kept.items()}
             for key, kept in state["sets"].items()
         }
+
+
+def over_lanes(issued: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """The buffers of several tickets, (L, …) each."""
+    first, lanes = issued[0], len(issued)
+    running = first._running if isinstance(first, _Issued) else {}
+    zeros = {name: value.new_zeros(lanes, *value.shape) for name, value in running.items()}
+    return {name: zeros[name] if name in zeros else torch.stack([b[name] for b in issued]) for name in first}
+
+
+class _Issued(Mapping[str, Tensor]):
+    """A ticket's buffers, each made when it is first asked for: most are never."""
+
+    def __init__(self, plain: Mapping[str, Tensor], running: Mapping[str, Tensor]) -> None:
+        self._plain, self._running = plain, running
+        self._made: dict[str, Tensor] = {}
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name not in self._made:
+            self._made[name] = (
+                self._plain[name].clone() if name in self._plain else torch.zeros_like(self._running[name])
+            )
+        return self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter([*self._plain, *self._running])
+
+    def __len__(self) -> int:
+        return len(self._plain) + len(self._running)
 
 
 def _normalisations(module: nn.Module) -> dict[str, float | None]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
-__all__ = ["converted", "moved"]
+__all__ = ["converted", "laid_out", "moved", "stacked"]
 
 
 def moved(value: Any, device: torch.device | str) -> Any:
@@ -24,6 +25,19 @@ def converted(value: Any, dtype: torch.dtype) -> Any:
         return leaf.to(dtype) if isinstance(data, Tensor) and data.is_floating_point() else leaf
 
     return _each(value, convert)
+
+
+def laid_out(value: Any, memory_format: str) -> Any:
+    """Pictures, (B, C, H, W), in that memory format; the rest as it is."""
+    if memory_format == "contiguous":
+        return value
+    return _each(value, lambda leaf: leaf.contiguous(memory_format=torch.channels_last) if leaf.ndim == 4 else leaf)
+
+
+def stacked(values: Sequence[Any]) -> Any:
+    """Values of one structure as one whose tensors have a leading dimension more."""
+    leaves, structure = zip(*(tree_flatten(value) for value in values), strict=True)
+    return tree_unflatten([torch.stack(parts) for parts in zip(*leaves, strict=True)], structure[0])
 
 
 def _each(value: Any, change: Callable[[Any], Any]) -> Any:

@@ -56,10 +56,15 @@ class Recorder:
         self._pushes: dict[str, list[Any]] = {name: [] for name in HISTORY_COLUMNS}
         self._evaluations: dict[str, list[Any]] = {name: [] for name in EVALUATION_COLUMNS}
 
+    @property
+    def pushes(self) -> int:
+        """How many there were."""
+        return len(self._pushes["push"])
+
     def push(self, time: float, ticket: Ticket, loss: float, receipt: Receipt) -> dict[str, Any]:
         """A row of the history."""
         row = {
-            "push": len(self._pushes["push"]),
+            "push": self.pushes,
             "progress": receipt.progress,
             "epoch": ticket.epoch,
             "time": time,
@@ -79,8 +84,7 @@ class Recorder:
 
     def evaluation(self, progress: float, time: float, result: Evaluation) -> dict[str, Any]:
         """A row of the evaluations."""
-        pushes = len(self._pushes["push"])
-        row = {"progress": progress, "time": time, "pushes": pushes, "loss": result.loss, "score": result.score}
+        row = {"progress": progress, "time": time, "pushes": self.pushes, "loss": result.loss, "score": result.score}
         return _append(self._evaluations, row)
 
     def history(self) -> pd.DataFrame:

@@ -58,7 +58,12 @@ class Settings:
     on_nonfinite: Annotated[
         str | None, _option("NaN or Inf in a gradient: apply, reject or raise.", _RUN, metavar="POLICY")
     ] = None
-    executor: Annotated[str | None, _option("How steps are computed: blocks or compiled.", _RUN)] = None
+    strategy: Annotated[
+        str | None, _option("Gradients: auto, sequential, threads, 'batched(lanes=8)'.", _RUN, metavar="WAY")
+    ] = None
+    executor: Annotated[str | None, _option("Steps: auto, blocks or compiled.", _RUN)] = None
+    precision: Annotated[str | None, _option("Forward passes: full, bf16 or tf32.", _RUN)] = None
+    memory_format: Annotated[str | None, _option("Pictures: contiguous or channels_last.", _RUN)] = None
     clock: Annotated[str | None, _option("See `unstale clocks`; gamma if not given.", _TIME)] = None
     clock_option: Annotated[
         list[str] | None, _option("Of the clock: cv=0.1; repeatable.", _TIME, metavar="NAME=VALUE")
@@ -88,7 +93,10 @@ class Settings:
             "eval_every",
             "batch_norm",
             "on_nonfinite",
+            "strategy",
             "executor",
+            "precision",
+            "memory_format",
         ):
             value = getattr(self, name)
             plan |= {} if value is None else {name: value}

@@ -119,7 +119,7 @@ def _events_until(tiles: Tiles, workers: int, horizon: float) -> tuple[IntArray,
 def _in_order(worker: IntArray, time: FloatArray, workers: int, precision: int = 52) -> tuple[IntArray, FloatArray]:
     """Both in order of (time, worker).
 
-    Sorting numbers is ten times faster than sorting their places. So times are sorted alone, and workers as the low
+    Numbers are sorted much faster than their places. So times are sorted alone, and workers as the low
     bits of whole numbers whose high bits, at most ``precision`` of them, are a rounded time. That goes wrong only
     where different times round to the same: there, exact times decide.
     """

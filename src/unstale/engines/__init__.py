@@ -8,13 +8,14 @@ from typing import Any
 from unstale import checks
 from unstale.callbacks import Callback
 from unstale.engines.base import Engine, Plan
+from unstale.engines.gradients import Strategy
 from unstale.engines.simulate import simulate
 from unstale.errors import ArgumentError
 from unstale.methods import Method, get
 from unstale.record import Run
 from unstale.tasks import Task
 
-__all__ = ["ENGINES", "Engine", "Plan", "simulate", "train"]
+__all__ = ["ENGINES", "Engine", "Plan", "Strategy", "simulate", "train"]
 
 ENGINES: dict[str, Engine] = {"simulate": simulate}
 
@@ -42,7 +43,11 @@ def train(
     epochs, batch_size, seed, weight_decay. decay_norm_and_bias: whether λ also acts on BatchNorm and biases.
     drop_last: leave out an epoch's last, smaller batch. eval_every: epochs between evaluations.
     batch_norm: "shared", "per-worker" or "recalibrate". on_nonfinite: "apply", "reject" or "raise".
-    stop_on_divergence: stop at the first NaN or Inf. executor, dtype, device.
+    stop_on_divergence: stop at the first NaN or Inf. dtype, device.
+    strategy: how gradients are computed: "auto" (measured, and told in ``run.config``), "sequential", "threads",
+        "batched", with arguments as in "batched(lanes=8, threads=2)", or a `Strategy`.
+    executor: how the server's steps are: "auto", "blocks", "compiled".
+    precision: "full", "bf16" (forward passes) or "tf32" (CUDA). memory_format: "contiguous" or "channels_last".
 
     Raises `ArgumentError` for an argument that breaks a rule; `Interrupted`, carrying the run so far, on Ctrl-C.
     """

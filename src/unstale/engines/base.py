@@ -18,6 +18,8 @@ from unstale.buffers import Policy
 from unstale.callbacks import Callback
 from unstale.clocks import Clock, Gamma
 from unstale.describe import Plain, describe
+from unstale.engines.gradients.precision import MemoryFormat, Precision
+from unstale.engines.gradients.strategy import AUTO, Strategy, strategy
 from unstale.errors import ArgumentError
 from unstale.kernels import Executor
 from unstale.methods import Method
@@ -54,7 +56,10 @@ class Plan:
     batch_norm: Policy = "shared"
     on_nonfinite: NonFinite = "apply"
     stop_on_divergence: bool = False
-    executor: str | Executor = "blocks"
+    strategy: str | Strategy = AUTO
+    executor: str | Executor = "auto"
+    precision: Precision = "full"
+    memory_format: MemoryFormat = "contiguous"
     dtype: torch.dtype = torch.float32
     device: str = "cpu"
 
@@ -79,7 +84,10 @@ class Plan:
         if not isinstance(self.dtype, torch.dtype) or not self.dtype.is_floating_point:
             raise ArgumentError(f"dtype must be a floating-point torch.dtype, got {self.dtype!r}")
         _check_device(self.device)
+        strategy(self.strategy)
         kernels.executor(self.executor)
+        checks.choice("precision", self.precision, get_args(Precision))
+        checks.choice("memory_format", self.memory_format, get_args(MemoryFormat))
         # Both look at their arguments when they are made: better now than after the data are loaded.
         assert self.batches.per_epoch
         assert callable(self.schedule)
@@ -119,7 +127,7 @@ class Plan:
             batch_norm=self.batch_norm,
             batches=self.pushes,
             batches_per_epoch=self.batches.per_epoch,
-            executor=self.executor,
+            executor=kernels.for_run(self.executor, self.pushes),
         )
 
     def describe(self) -> dict[str, Plain]:

@@ -1,6 +1,7 @@
-"""Asynchronous training in simulated time: deterministic, event by event, gradients one by one.
+"""Asynchronous training in simulated time: deterministic, event by event.
 
-The reference that every other engine is compared with.
+With ``strategy="sequential"``, gradients are computed one by one when they are due: the reference that every other
+strategy and engine is compared with.
 """
 
 from __future__ import annotations
@@ -10,25 +11,32 @@ import heapq
 import math
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 
 from unstale.callbacks import Callback, StopRun
+from unstale.describe import Plain
+from unstale.engines.allocator import memory_kept
 from unstale.engines.base import Plan, versions
 from unstale.engines.evaluate import Evaluator, named_tensors
-from unstale.engines.gradients import Computed, OneByOne, one_thread
+from unstale.engines.gradients import Computed, Crew, Strategy, one_thread
+from unstale.engines.gradients.choose import Chosen, choose
+from unstale.engines.gradients.precision import tensor_cores
 from unstale.engines.interrupts import interrupts_between_pushes
+from unstale.engines.planner import Planner
 from unstale.errors import Interrupted
 from unstale.measure import Receipt
 from unstale.record import Recorder, Run
 from unstale.tickets import Ticket
 
-__all__ = ["Simulation", "simulate"]
+__all__ = ["Simulation", "prepared", "simulate"]
 
 
 def simulate(plan: Plan, callbacks: tuple[Callback, ...] = ()) -> Run:
     """Run ``plan`` in the simulator. Raises `Interrupted`, which carries the run so far, on Ctrl-C."""
-    with one_thread(), interrupts_between_pushes() as let_through:
-        run = Simulation(plan, callbacks).run(let_through)
+    with _simulation(plan, callbacks) as simulation, interrupts_between_pushes() as let_through:
+        run = simulation.run(let_through)
         try:
             let_through()
         except KeyboardInterrupt:
@@ -36,16 +44,47 @@ def simulate(plan: Plan, callbacks: tuple[Callback, ...] = ()) -> Run:
         return run
 
 
-class Simulation:
-    """Workers that push when their clock says so; (time, worker) orders the events."""
+@contextmanager
+def prepared(plan: Plan) -> Iterator[Simulation]:
+    """A simulation that has started and is driven push by push, with `Simulation.advance`."""
+    with _simulation(plan, ()) as simulation:
+        simulation.start()
+        yield simulation
 
-    def __init__(self, plan: Plan, callbacks: tuple[Callback, ...] = ()) -> None:
+
+def settle(plan: Plan, pushes: int, threads: int | None) -> Chosen:
+    """How the gradients of runs like ``plan``, ``pushes`` in all, should be computed; None: all threads there are."""
+    with one_thread() as there, memory_kept():
+        chosen, why = Simulation(plan, (), there if threads is None else threads).choose(pushes)
+        # Compiling is for one model in one process, and would come again with every run.
+        return replace(chosen, compiled=False), why
+
+
+@contextmanager
+def _simulation(plan: Plan, callbacks: tuple[Callback, ...]) -> Iterator[Simulation]:
+    with one_thread() as threads, tensor_cores(plan), memory_kept():
+        simulation = Simulation(plan, callbacks, threads)
+        try:
+            yield simulation
+        finally:
+            simulation.close()
+
+
+class Simulation:
+    """Workers that push when their clock says so; (time, worker) orders the events.
+
+    ``threads`` is how many it may use. ``strategy`` is the way in which it computes gradients, and ``chosen`` why.
+    """
+
+    def __init__(self, plan: Plan, callbacks: tuple[Callback, ...] = (), threads: int = 1) -> None:
         self.plan = plan
         self.callbacks = callbacks
-        module = plan.task.build(plan.seed).to(plan.device, plan.dtype)
-        self._evaluator = Evaluator(plan, copy.deepcopy(module))
-        self.server = plan.server(module)
-        self._gradients = OneByOne(plan, module, self.server.layout)
+        self.strategy, self.chosen = Strategy(), ""
+        self._threads = threads
+        self._module = plan.task.build(plan.seed).to(plan.device, plan.dtype)
+        self._evaluator = Evaluator(plan, copy.deepcopy(self._module))
+        self.server = plan.server(self._module)
+        self._planner: Planner | None = None
         self._recorder = Recorder()
         self._durations = plan.clock.stream(plan.seed)
         self._jobs: Counter[int] = Counter()
@@ -85,22 +124,47 @@ class Simulation:
         for callback in self.callbacks:
             callback.on_start(self.plan)
         self._evaluate()
-        for worker in self.server.workers:
-            self._start(worker, self.server.pull(worker))
+        self.start()
         while self._events:
             let_through()
             self._step()
             if self.server.accepted >= self._due:
                 self._evaluate()
 
+    def start(self) -> None:
+        """Every worker pulls; then it is settled how their gradients are computed."""
+        for worker in self.server.workers:
+            self._start(worker, self.server.pull(worker))
+        self.strategy, self.chosen = self.choose(self.plan.pushes)
+        self._planner = Planner(Crew(self.plan, self._module, self.server.layout, self.strategy))
+
+    def choose(self, pushes: int) -> Chosen:
+        """The strategy for so many gradients, tried on the first tickets."""
+        first = self._soonest(len(self._out)) or [t for w in self.server.workers if (t := self.server.pull(w))]
+        return choose(self.plan, self._module, self.server.layout, first, pushes, self._threads)
+
+    def advance(self, pushes: int) -> None:
+        """So many further pushes, without evaluations."""
+        done = self._recorder.pushes + pushes
+        while self._events and self._recorder.pushes < done:
+            self._step()
+
+    def close(self) -> None:
+        """End the threads that compute gradients."""
+        if self._planner is not None:
+            self._planner.close()
+
     def _step(self) -> None:
         """The next push, and all that follows from it at once."""
-        now, worker, number = heapq.heappop(self._events)
+        assert self._planner is not None
+        now, worker, number = self._events[0]
         ticket = self._out.get(worker)
         if ticket is None or ticket.number != number:
+            heapq.heappop(self._events)
             return  # cancelled on the way: the worker has started on another one since, or waits
         self._now = now
-        computed = self._gradients.compute(ticket)
+        computed = self._planner.gradient(ticket, len(self._out), self._soonest)
+        heapq.heappop(self._events)
         if self.server.waiting:
             # Whoever this releases starts at the same time as this worker: the tie is broken by number.
             receipt = self.server.push(ticket, computed.gradient, buffers=computed.buffers)
@@ -109,9 +173,24 @@ class Simulation:
             receipt, answer = self.server.exchange(ticket, computed.gradient, buffers=computed.buffers)
             self._start(worker, answer)
             starters = sorted({*receipt.cancelled, *receipt.released} - {worker})
+        for cancelled in receipt.cancelled:
+            if cancelled in self._out:
+                self._planner.forget(self._out[cancelled])
         for starter in starters:
             self._start(starter, self.server.pull(starter))
         self._record(ticket, computed, receipt)
+
+    def _soonest(self, count: int) -> list[Ticket]:
+        """The tickets without a gradient that will be pushed soonest, in order."""
+        planner = self._planner
+        valid = (
+            event
+            for event in self._events
+            if (out := self._out.get(event[1])) is not None
+            and out.number == event[2]
+            and not (planner is not None and planner.has(out))
+        )
+        return [self._out[worker] for _, worker, _ in heapq.nsmallest(count, valid)]
 
     def _start(self, worker: int, ticket: Ticket | None) -> None:
         """A worker begins its next job, unless it has to wait."""
@@ -141,10 +220,14 @@ class Simulation:
         for callback in self.callbacks:
             callback.on_evaluation(row)
 
+    def _means(self) -> dict[str, Plain]:
+        """How it was computed: with that in the plan, it is computed so again."""
+        return {"strategy": str(self.strategy), "strategy_reason": self.chosen}
+
     def _end(self, status: str, started: float) -> Run:
         self._evaluator.prepare(self.server)
         run = Run(
-            config={**self.plan.describe(), "engine": "simulate", "versions": versions()},
+            config={**self.plan.describe(), **self._means(), "engine": "simulate", "versions": versions()},
             history=self._recorder.history(),
             evaluations=self._recorder.evaluations(),
             params=named_tensors(self._evaluator.module),

@@ -107,7 +107,9 @@ class Comparison:
 
     def _birth(self) -> list[str]:
         made, runs = self.outline.made, self.results
-        settings = "; ".join(f"{name}: {_plain(value)}" for name, value in self.outline.settings.items())
+        chosen = Store(self.folder).strategy()
+        settings = "" if chosen is None else f"gradients: {chosen}; "
+        settings += "; ".join(f"{name}: {_plain(value)}" for name, value in self.outline.settings.items())
         return [
             f"Made by `{made.get('command')}` on {made.get('date')}, "
             f"with {' and '.join(self.versions) or 'no run yet'}; "

@@ -7,11 +7,14 @@ import tempfile
 import weakref
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from unstale import checks
+from unstale.engines.gradients import AUTO, strategy
+from unstale.engines.simulate import settle
 from unstale.experiments.comparison import Comparison
 from unstale.experiments.outline import Trial
 from unstale.experiments.pool import Watcher, carry_out
@@ -86,9 +89,23 @@ def run_missing(
     # All methods with one seed come before the next seed: an interrupted comparison is one with fewer seeds.
     ordered = sorted(missing, key=lambda trial: trial.seed)
     jobs = max(1, min(jobs, len(ordered)))
+    specification = _settled(specification, store, ordered, jobs)
     with _watcher(len(store.outline().trials()), len(ordered), jobs, progress) as watcher:
         failures = carry_out(specification, store, ordered, jobs, watcher)
     return Comparison.load(store.folder, failures)
+
+
+def _settled(specification: Specification, store: Store, missing: Sequence[Trial], jobs: int) -> Specification:
+    """With "auto" settled for all runs at once, and for those of a later continuation."""
+    if not missing or strategy(specification.settings.get("strategy", AUTO)) is not None:
+        return specification
+    if store.strategy() is None:
+        # At the largest number of workers, with this process's share of the machine; fewer workers take fewer lanes.
+        trial = max(missing, key=lambda trial: trial.workers)
+        plan = specification.plan(trial)
+        chosen, why = settle(plan, pushes=len(missing) * plan.pushes // jobs, threads=None if jobs == 1 else 1)
+        store.keep_strategy(str(chosen), why)
+    return replace(specification, settings={**specification.settings, "strategy": store.strategy()})
 
 
 def _watcher(total: int, missing: int, jobs: int, progress: bool) -> AbstractContextManager[Watcher]:

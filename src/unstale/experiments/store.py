@@ -22,7 +22,7 @@ try:
 except ImportError:  # not on every system
     fcntl = None  # type: ignore[assignment]
 
-COMPARISON, RUNS, RECORD = "comparison.json", "runs", "config.json"
+COMPARISON, RUNS, RECORD, STRATEGY = "comparison.json", "runs", "config.json", "strategy.json"
 _UNFINISHED = ".writing-"  # what `written` calls a folder that is not complete
 _SHOWN = 12
 _ABSENT = object()
@@ -64,6 +64,21 @@ class Store:
     def outline(self) -> Outline:
         """What was compared."""
         return Outline.of(self.document(), self.folder / COMPARISON)
+
+    def strategy(self) -> str | None:
+        """How gradients are computed in all runs, where that was left to "auto" and has been settled."""
+        path = self.folder / STRATEGY
+        if not path.exists():
+            return None
+        chosen = read_json(path).get("strategy")
+        if not isinstance(chosen, str):
+            raise StoreError(f"{path} is damaged: it names no strategy; delete it and compare again")
+        return chosen
+
+    def keep_strategy(self, chosen: str, why: str) -> None:
+        """Settle it."""
+        with written(self.folder) as new:
+            write_json(new / STRATEGY, {"strategy": chosen, "why": why})
 
     def path(self, trial: Trial) -> Path:
         """A run's own folder."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import pickle
 import signal
@@ -68,7 +67,6 @@ def start(payload: Path, store: Store, leash: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with, args=(leash,), daemon=True).start()
     torch.set_num_threads(1)
-    _keep_memory()
     _setup[:] = [(payload, store)]
 
 
@@ -95,15 +93,6 @@ def _specification() -> Specification:
     loaded = pickle.loads(_setup[0][0].read_bytes())
     assert isinstance(loaded, Specification)
     return loaded
-
-
-def _keep_memory() -> None:
-    """Ask glibc not to return freed memory: getting it back, page by page, can take half of a small run's time."""
-    trim_threshold, mmap_threshold, largest = -1, -3, 2**25
-    mallopt = getattr(ctypes.CDLL(None) if os.name == "posix" else None, "mallopt", None)
-    if mallopt is not None:  # not with other C libraries
-        mallopt(trim_threshold, 16 * largest)
-        mallopt(mmap_threshold, largest)
 
 
 def _end_with(leash: Connection) -> None:

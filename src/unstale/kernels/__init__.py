@@ -9,7 +9,7 @@ from unstale.kernels.blocks import Blocks, norms
 from unstale.kernels.compiled import Auto, Compiled
 from unstale.kernels.operands import Executor, Operands
 
-__all__ = ["Auto", "Blocks", "Compiled", "Executor", "Operands", "executor", "norms"]
+__all__ = ["Auto", "Blocks", "Compiled", "Executor", "Operands", "executor", "for_run", "norms"]
 
 _NAMED: dict[str, Callable[[], Executor]] = {"auto": Auto, "blocks": Blocks, "compiled": Compiled}
 
@@ -21,3 +21,8 @@ def executor(choice: str | Executor) -> Executor:
     if isinstance(choice, str) or not callable(getattr(choice, "run", None)):
         raise ArgumentError(f"executor must be one of {', '.join(_NAMED)} or an Executor, got {choice!r}")
     return choice
+
+
+def for_run(choice: str | Executor, pushes: int) -> str | Executor:
+    """For a run of so many pushes: "auto" knows from the start whether it will be worth it."""
+    return Auto(pushes=pushes) if choice == "auto" else choice

@@ -14,7 +14,7 @@ from unstale.kernels.blocks import Blocks
 from unstale.kernels.inductor import InductorStep
 from unstale.kernels.native import NativeStep, fits
 from unstale.kernels.operands import Numbers, Operands
-from unstale.kernels.trace import Unsupported
+from unstale.kernels.trace import UnsupportedError
 from unstale.methods.steps import Program
 
 __all__ = ["Auto", "Compiled"]
@@ -64,7 +64,7 @@ def _made(program: Program, operands: Operands) -> _Step:
     if fits(operands):
         try:
             return NativeStep(program, operands, numbers)
-        except Unsupported:
+        except UnsupportedError:
             pass
     return InductorStep(program, operands, numbers)
 
@@ -80,16 +80,19 @@ def _key(program: Program, operands: Operands) -> object:
 class Auto:
     """In blocks while there is little to do; compiled once that will pay for itself.
 
-    ``elements`` is after how many of them, counted over all pushes. A count, not a time, so that a run repeats.
+    That is after so many ``elements``, counted over all pushes, those that are expected, ``pushes``, included. A count,
+    not a time, so that a run repeats.
     """
 
     elements: int = 2**25
+    pushes: int = 0
     _seen: int = field(default=0, repr=False)
     _blocks: Blocks = field(default_factory=Blocks, repr=False)
     _compiled: Compiled = field(default_factory=Compiled, repr=False)
 
     def run(self, program: Program, operands: Operands) -> dict[str, float]:
         """See `Executor`."""
-        self._seen += operands.arrays["theta"].numel()
-        chosen = self._blocks if self._seen <= self.elements else self._compiled
+        size = operands.arrays["theta"].numel()
+        self._seen += size
+        chosen = self._blocks if max(self._seen, self.pushes * size) <= self.elements else self._compiled
         return chosen.run(program, operands)

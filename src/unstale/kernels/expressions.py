@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unstale.kernels.trace import Op, Ref, Unsupported
+from unstale.kernels.trace import Op, Ref, UnsupportedError
 
 __all__ = ["KINDS", "expression"]
 
@@ -53,7 +53,7 @@ _POWERS = {2: "square", 0.5: "sqrt"}  # as torch has them: pow() would round oth
 
 
 def expression(op: Op, seen: Mapping[str, Tensor]) -> str:
-    """``op`` in C, its operands by name. Raises `Unsupported` for an operation that is not in the tables."""
+    """``op`` in C, its operands by name. Raises `UnsupportedError` for an operation that is not in the tables."""
     name, args = op.target._schema.name.removeprefix("aten::"), op.args
     own, common = KINDS[op.like.dtype], _common(args, seen)
     if name in _SAME:
@@ -71,7 +71,7 @@ def expression(op: Op, seen: Mapping[str, Tensor]) -> str:
         scale = "" if factor == 1 else f"{_value(factor, common, seen)} * "
         a, b = (_value(arg, common, seen) for arg in args[:2])
         return _BINARY[name].format(f=_suffix(common), a=a, b=b, s=scale)
-    raise Unsupported(f"{op.target} has no translation")
+    raise UnsupportedError(f"{op.target} has no translation")
 
 
 def _common(args: Sequence[Any], seen: Mapping[str, Tensor]) -> str:
@@ -91,7 +91,7 @@ def _value(arg: Any, kind: str, seen: Mapping[str, Tensor]) -> str:
     if isinstance(arg, Ref):
         return arg.name if KINDS[seen[arg.name].dtype] == kind else f"(({kind}){arg.name})"
     if not isinstance(arg, bool | int | float):
-        raise Unsupported(f"{arg!r} is no number")
+        raise UnsupportedError(f"{arg!r} is no number")
     if kind == "int":
         return str(int(arg))
     if math.isfinite(arg):

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from unstale.kernels.blocks import STRETCH
 from unstale.kernels.expressions import KINDS, expression
-from unstale.kernels.trace import SAMPLE, Ref, Trace, Unsupported
+from unstale.kernels.trace import SAMPLE, Ref, Trace, UnsupportedError
 
 __all__ = ["FLAGS", "source"]
 
@@ -40,11 +40,11 @@ def source(trace: Trace) -> str:
     """C for ``step(start, stop, pointers, out)``.
 
     pointers: of every input in order, then of the target of every vector that is written. out: every sum, then every
-    number that is written. Raises `Unsupported` for an operation that has no translation.
+    number that is written. Raises `UnsupportedError` for an operation that has no translation.
     """
     for name, value in trace.seen.items():
         if value.dtype not in KINDS or value.shape not in ((), (SAMPLE,)):
-            raise Unsupported(f"{name} is {value.dtype} of shape {tuple(value.shape)}")
+            raise UnsupportedError(f"{name} is {value.dtype} of shape {tuple(value.shape)}")
     targets = {name: ref.name for name, ref in trace.writes.items() if _is_vector(trace, ref)}
     summed = {name: ref.name for name, ref in trace.sums.items() if _is_vector(trace, ref)}
     terms = ", ".join(f"sum_{name}" for name in summed)

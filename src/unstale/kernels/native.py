@@ -16,7 +16,7 @@ from unstale.flat import Span
 from unstale.kernels.loop import FLAGS, source
 from unstale.kernels.operands import Numbers, Operands
 from unstale.kernels.toolchain import build
-from unstale.kernels.trace import SAMPLE, Trace, Unsupported, trace
+from unstale.kernels.trace import SAMPLE, Trace, UnsupportedError, trace
 from unstale.methods.steps import Program
 
 __all__ = ["NativeStep"]
@@ -28,8 +28,8 @@ PIECE = 262_144
 class NativeStep:
     """One program as a compiled loop.
 
-    Raises `Unsupported` for a program that is not one loop, or whose loop does not reproduce what torch computes, and
-    `NoCompilerError` where there is no compiler.
+    Raises `UnsupportedError` for a program that is not one loop, or whose loop does not reproduce what torch computes,
+    and `NoCompilerError` where there is no compiler.
     """
 
     def __init__(self, program: Program, operands: Operands, numbers: Numbers) -> None:
@@ -102,8 +102,8 @@ def _check(step: NativeStep, made: Trace) -> None:
     sums = step.run(Operands(arrays, [(Span(0, SAMPLE, 1.0, 0.0), numbers)]))
     for name, value in made.outcome.writes.items():
         if not torch.allclose(arrays[name], value.to(arrays[name].dtype), rtol=1e-5, atol=1e-6, equal_nan=True):
-            raise Unsupported(f"the compiled loop gives another {name}")
+            raise UnsupportedError(f"the compiled loop gives another {name}")
     for name, value in made.outcome.sums.items():
         wanted = value.double().sum() if value.ndim else value.double() * SAMPLE
         if not torch.allclose(torch.tensor(sums[name]).double(), wanted, rtol=1e-4, atol=1e-6, equal_nan=True):
-            raise Unsupported(f"the compiled loop gives another sum of {name}")
+            raise UnsupportedError(f"the compiled loop gives another sum of {name}")

@@ -18,12 +18,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from unstale.methods.block import Block
 from unstale.methods.steps import Outcome, Program
 
-__all__ = ["SAMPLE", "Op", "Ref", "Trace", "Unsupported", "trace"]
+__all__ = ["SAMPLE", "Op", "Ref", "Trace", "UnsupportedError", "trace"]
 
 SAMPLE = 37  # elements; odd, so that loops over several at a time have a rest
 
 
-class Unsupported(Exception):
+class UnsupportedError(Exception):
     """An equation does something that cannot be written as one loop; the message says what."""
 
 
@@ -80,7 +80,7 @@ class _Recorder(TorchDispatchMode):
         return False
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.calls: list[tuple[Any, tuple[Any, ...], dict[str, Any], Tensor]] = []
 
     def __torch_dispatch__(
@@ -89,7 +89,7 @@ class _Recorder(TorchDispatchMode):
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
         if not isinstance(result, Tensor):
-            raise Unsupported(f"{func} answers no tensor")
+            raise UnsupportedError(f"{func} answers no tensor")
         self.calls.append((func, args, kwargs, result))
         return result
 
@@ -98,7 +98,7 @@ class _Recorder(TorchDispatchMode):
 def trace(program: Program, like: Mapping[str, Tensor], constants: Mapping[str, float]) -> Trace:
     """Run ``program`` on a few elements of the dtypes of ``like``, and write down what it does.
 
-    Raises `Unsupported` where that is not a list of operations on its inputs.
+    Raises `UnsupportedError` where that is not a list of operations on its inputs.
     """
     source = torch.Generator().manual_seed(0)
     inputs = {name: _example(value, source) for name, value in like.items()}
@@ -108,7 +108,7 @@ def trace(program: Program, like: Mapping[str, Tensor], constants: Mapping[str, 
     ops = []
     for number, (target, args, kwargs, result) in enumerate(recorder.calls):
         if id(result) in known:
-            raise Unsupported(f"{target} changes its argument in place")
+            raise UnsupportedError(f"{target} changes its argument in place")
         name = f"t{number}"
         named = dict(zip(kwargs, _refs(tuple(kwargs.values()), known), strict=True))
         ops.append(Op(name, target, _refs(args, known), named, result))
@@ -132,5 +132,5 @@ def _refs(values: tuple[Any, ...], known: Mapping[int, Ref]) -> tuple[Any, ...]:
 
 def _ref(value: Tensor, known: Mapping[int, Ref]) -> Ref:
     if id(value) not in known:
-        raise Unsupported("an equation uses a tensor that is not in its block")
+        raise UnsupportedError("an equation uses a tensor that is not in its block")
     return known[id(value)]

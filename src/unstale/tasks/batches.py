@@ -61,6 +61,10 @@ class Batches:
         """The data epoch that batch number ``batch`` belongs to."""
         return whole("batch", batch, 0) // self.per_epoch
 
+    def is_full(self, batch: int) -> bool:
+        """Whether batch number ``batch`` has ``batch_size`` examples: all have, but an epoch's last."""
+        return (batch % self.per_epoch + 1) * self.batch_size <= self.size
+
     def indices(self, batch: int) -> NDArray[np.int64]:
         """The examples of batch number ``batch``: (B,) int64, a fresh array."""
         start = whole("batch", batch, 0) % self.per_epoch * self.batch_size

@@ -1,0 +1,174 @@
+"""Which strategy suits a run here: what is asked for is tried, and "auto" measures."""
+
+from __future__ import annotations
+
+import copy
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from unstale.engines.gradients.base import Computed
+from unstale.engines.gradients.crew import Crew
+from unstale.engines.gradients.one_by_one import OneByOne, job
+from unstale.engines.gradients.strategy import Strategy, strategy
+from unstale.flat import Layout
+from unstale.tickets import Ticket
+
+if TYPE_CHECKING:
+    from unstale.engines.base import Plan
+
+__all__ = ["Chosen", "choose"]
+
+LITTLE = 3.0  # seconds of work that are not worth measuring for
+BUDGET = 2.0  # seconds of measuring
+LANES = (8, 16)
+# Seconds that torch.compile takes: a start, and something for each layer. On two cores, of 2021 and of 2024.
+COMPILE_START, COMPILE_LAYER = 8.0, 2.5
+COMPILE_SAVES = 0.2  # what it can be expected to save of the time, on networks that were tried
+Chosen = tuple[Strategy, str]
+"""A strategy, and why it was chosen, in one line."""
+
+# What was chosen in this process: the same run twice is the same to the bit.
+_remembered: dict[str, Chosen] = {}
+
+
+def choose(
+    plan: Plan, module: nn.Module, layout: Layout, tickets: Sequence[Ticket], pushes: int, threads: int
+) -> Chosen:
+    """The strategy of a run of ``pushes`` gradients, of which ``tickets`` are the first that are out."""
+    asked = strategy(plan.strategy)
+    reference = Strategy()
+    if asked == reference:
+        return reference, "as asked"
+    if len(tickets) < 2:
+        return reference, "one worker has one gradient out at a time"
+    if asked is not None and asked.way == "batched":
+        asked = replace(asked, lanes=min(asked.lanes, len(tickets)))
+    key = _key(plan, len(tickets), pushes, threads)
+    if asked is None and key in _remembered:
+        return _remembered[key]
+    trial = _Trial(plan, module, layout, tickets)
+    try:
+        if asked is None:
+            _remembered[key] = _measured(trial, pushes, threads)
+            return _remembered[key]
+        why = trial.objection(asked)
+        return (reference, f"one by one instead of {asked}: {why}") if why else (asked, "as asked")
+    finally:
+        trial.close()
+
+
+def _measured(trial: _Trial, pushes: int, threads: int) -> Chosen:
+    alone = Strategy()
+    costs = {alone: min(trial.seconds(alone) for _ in range(2))}
+    if costs[alone] * pushes < LITTLE:
+        return alone, f"{pushes:,} gradients of {1e3 * costs[alone]:.2g} ms are too few to measure for"
+    notes = []
+    deadline = time.perf_counter() + BUDGET
+    for candidate in _candidates(len(trial.tickets), threads):
+        if time.perf_counter() > deadline:
+            break
+        if why := trial.objection(candidate):
+            notes.append(f"{candidate.way}: {why}")
+            continue
+        costs[candidate] = min(trial.seconds(candidate) for _ in range(2))
+    best = min(costs, key=lambda s: costs[s])
+    told = ", ".join(f"{s} {1e3 * cost:.2g} ms" for s, cost in costs.items())
+    best = _compiled(best, costs[best] * pushes, trial, notes)
+    return best, "; ".join([f"{best}: a gradient takes {told}", *dict.fromkeys(notes)])
+
+
+def _compiled(best: Strategy, seconds: float, trial: _Trial, notes: list[str]) -> Strategy:
+    """The same compiled, if what is left is long enough to pay for it."""
+    layers = sum(not list(child.children()) for child in trial.module.modules())
+    price = COMPILE_START + COMPILE_LAYER * layers
+    if best.way != "batched" or COMPILE_SAVES * seconds < 2 * price:
+        return best
+    compiled = replace(best, compiled=True)
+    if why := trial.objection(compiled):
+        notes.append(f"not compiled: {why}")
+        return best
+    notes.append(f"compiling takes about {price:.0f} s of {seconds:.0f} s")
+    return compiled
+
+
+def _candidates(out: int, threads: int) -> list[Strategy]:
+    threads = min(threads, out)
+    lanes = sorted({min(n, out) for n in LANES})
+    found = [Strategy("batched", lanes=n, threads=t) for n in lanes for t in sorted({1, threads}) if t == 1 or n < out]
+    return [*([Strategy("threads", threads=threads)] if threads > 1 else []), *found]
+
+
+def _key(plan: Plan, out: int, pushes: int, threads: int) -> str:
+    described = plan.describe()
+    same = ("task", "batch_size", "dtype", "device", "precision", "memory_format", "drop_last")
+    return json.dumps([[described[name] for name in same], out, pushes, threads])
+
+
+class _Trial:
+    """The first tickets of a run, on which strategies are tried."""
+
+    def __init__(self, plan: Plan, module: nn.Module, layout: Layout, tickets: Sequence[Ticket]) -> None:
+        self.plan, self.module, self.layout, self.tickets = plan, module, layout, tickets
+        self._reference: list[Computed] | None = None
+        self._crews: dict[Strategy, Crew] = {}
+        self._random = False
+
+    def objection(self, candidate: Strategy) -> str:
+        """Why a strategy cannot be used for this model; empty if it can: then it gives the reference's gradients."""
+        wanted = self._wanted()
+        if self._random:
+            return "its forward pass draws random numbers"
+        try:
+            found = self._group(candidate)[: len(wanted)]
+        except Exception as error:  # whatever torch's transforms or compiler may raise
+            return (str(error).splitlines() or [type(error).__name__])[0][:120]
+        loose = 1e-3 if self.plan.dtype == torch.float32 and self.plan.precision == "full" else 3e-2
+        bound = 1e-8 if self.plan.dtype == torch.float64 else loose
+        for one, other in zip(wanted, found, strict=True):
+            if not float((one.gradient - other.gradient).norm()) <= bound * float(one.gradient.norm()) + 1e-30:
+                return "its gradients then depend on more than their tickets"
+        return ""
+
+    def seconds(self, candidate: Strategy) -> float:
+        """Wall time of a gradient."""
+        times = []
+        for _ in range(3):
+            start = time.perf_counter()
+            count = len(self._group(candidate))
+            times.append((time.perf_counter() - start) / count)
+        return sorted(times)[1]
+
+    def _wanted(self) -> list[Computed]:
+        """What the reference gives for the first two; notes on the way whether it draws random numbers."""
+        if self._reference is None:
+            alone, generator = (
+                OneByOne(self.plan, copy.deepcopy(self.module), self.layout, keep=True),
+                torch.default_generator,
+            )
+            self._reference = []
+            for ticket in self.tickets[:2]:
+                given = job(self.plan, ticket)
+                before = generator.get_state()
+                self._reference += alone.compute([given])
+                self._random = self._random or not torch.equal(before, generator.get_state())
+        return self._reference
+
+    def close(self) -> None:
+        """End the threads that were tried."""
+        for crew in self._crews.values():
+            crew.close()
+
+    def _group(self, candidate: Strategy) -> list[Computed]:
+        crew = self._crews.get(candidate)
+        if crew is None:
+            crew = self._crews[candidate] = Crew(self.plan, self.module, self.layout, candidate)
+        chosen = self.tickets[: max(candidate.width, 1)]
+        groups = [chosen[k : k + candidate.lanes] for k in range(0, len(chosen), candidate.lanes)]
+        pending = [p for group in groups for p in crew.submit(group)]
+        return [p.result() for p in pending]

@@ -1,0 +1,78 @@
+"""Layers whose weights differ from lane to lane, where torch's own rule for `vmap` is slow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+__all__ = ["Lanes"]
+
+
+class Lanes(TorchFunctionMode):
+    """Under it, `functional.linear` inside a `vmap` over weights differentiates without transposing any gradient."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """See torch."""
+        if func is functional.linear and not kwargs and len(args) == 3 and isinstance(args[2], Tensor):
+            return _Linear.apply(*args)  # type: ignore[no-untyped-call]
+        return func(*args, **(kwargs or {}))
+
+
+class _Linear(torch.autograd.Function):
+    """x ↦ xWᵀ + b of one lane; `vmap` hands over all lanes at once."""
+
+    @staticmethod
+    def forward(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        return functional.linear(x, weight, bias)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(inputs[0], inputs[1])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        x, weight = ctx.saved_tensors
+        flat = grad.reshape(-1, grad.shape[-1])
+        return grad @ weight, flat.mT @ x.reshape(-1, x.shape[-1]), flat.sum(0)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *given: Tensor) -> tuple[Tensor, int]:
+        if any(place is None for place in in_dims):
+            lanes = [
+                value.expand(info.batch_size, *value.shape) if place is None else value.movedim(place, 0)
+                for value, place in zip(given, in_dims, strict=True)
+            ]
+        else:
+            lanes = [value.movedim(place, 0) for value, place in zip(given, in_dims, strict=True)]  # type: ignore[arg-type]
+        return _LinearOverLanes.apply(*lanes), 0  # type: ignore[no-untyped-call]
+
+
+class _LinearOverLanes(torch.autograd.Function):
+    """x (L, …, i), W (L, o, i), b (L, o) ↦ (L, …, o)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        rows = x.reshape(len(x), -1, x.shape[-1])
+        ctx.save_for_backward(rows, weight)
+        ctx.shape = x.shape
+        return torch.baddbmm(bias.unsqueeze(1), rows, weight.mT).view(*x.shape[:-1], -1)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        rows, weight = ctx.saved_tensors
+        grad = grad.reshape(len(rows), rows.shape[1], -1)
+        # (L, o, i) as the weights lie, which torch's own rule would give as (L, i, o) transposed.
+        of_weight = torch.bmm(grad.mT, rows) if ctx.needs_input_grad[1] else None
+        of_x = torch.bmm(grad, weight).view(ctx.shape) if ctx.needs_input_grad[0] else None
+        return of_x, of_weight, grad.sum(1) if ctx.needs_input_grad[2] else None
