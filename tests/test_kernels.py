@@ -8,9 +8,13 @@ from typing import Any
 import pytest
 import torch
 
+from tests.contracts.test_contracts import METHODS
 from unstale.errors import ArgumentError
 from unstale.flat import Group
-from unstale.kernels import Blocks, Operands, native
+from unstale.kernels import Auto, Blocks, Compiled, Operands, native
+from unstale.kernels import compiled as compiled_module
+from unstale.kernels.loop import source
+from unstale.kernels.trace import UnsupportedError, trace
 from unstale.methods import get
 from unstale.methods.block import Block
 from unstale.methods.steps import Outcome
@@ -51,6 +55,80 @@ def test_without_a_compiler_it_goes_on_in_blocks(monkeypatch: pytest.MonkeyPatch
     for count in (1, 5):
         Drive(plain, smooth()).run(uneven(2), count, 0.05)
     assert torch.equal(server.params, plain.params)
+
+
+def test_loops_are_what_the_cpu_runs_for_every_method() -> None:
+    for name, method in METHODS.items():
+        compiled = Compiled()
+        server = Server(start(100), method, 3, weight_decay=0.02, executor=compiled)
+        Drive(server, smooth()).run(uneven(3), 12, decaying)
+        assert {type(step) for step in compiled._steps.values()} == {native.NativeStep}, name
+
+
+def test_torch_compile_takes_over_and_compiles_each_step_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many methods one process runs, and whatever η, delay and counters are: one graph a step."""
+    monkeypatch.setattr(compiled_module, "fits", lambda operands: False)
+    torch._dynamo.utils.counters.clear()
+    made = 0
+    for name in ("dana", "dana_sa", "dana_ga", "multi_asgd"):  # whose replies are more than θ
+        runs = []
+        for executor in (Compiled(), Blocks()):
+            server = Server(start(50), name, 2, executor=executor)
+            Drive(server, smooth()).run(uneven(2), 8, decaying)
+            runs.append(server.params)
+            made += len(executor._steps) if isinstance(executor, Compiled) else 0
+        torch.testing.assert_close(runs[0], runs[1], rtol=1e-10, atol=1e-12)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == made
+
+
+def test_what_is_no_single_loop_is_told_apart() -> None:
+    """A sum over the block is not element-wise: no loop is made of it."""
+
+    def centred(x: Block) -> Outcome:
+        return Outcome({"theta": x.theta - x.theta.mean()})
+
+    with pytest.raises(UnsupportedError):
+        source(trace(centred, {"theta": torch.zeros(3)}, {}))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_loops_do_not_depend_on_threads(threads: int) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        server = Server(start(600_000, torch.float32), "dana_ga", 2, executor="compiled")
+        arrivals = Drive(server, smooth()).run(uneven(2), 3, 0.05)
+    finally:
+        torch.set_num_threads(before)
+    figures = [(a.receipt.gap, a.receipt.penalty) for a in arrivals]
+    assert _seen.setdefault("params", server.params).equal(server.params)
+    assert _seen.setdefault("figures", figures) == figures
+
+
+_seen: dict[str, Any] = {}
+
+
+def test_auto_compiles_when_it_pays() -> None:
+    auto = Auto(elements=1000)
+    server = Server(start(100), "dana_ga", 2, executor=auto)
+    Drive(server, smooth()).run(uneven(2), 5, 0.05)
+    assert not auto._compiled._steps
+    Drive(server, smooth()).run(uneven(2), 8, 0.05)
+    assert auto._compiled._steps
+
+
+def test_workers_at_one_version_share_a_snapshot() -> None:
+    """And nobody's changes when another one's is written."""
+    server = Server(start(), "dana", 3)
+    tickets = [server.pull(worker) for worker in range(3)]
+    assert len({ticket.params.data_ptr() for ticket in tickets if ticket}) == 1
+    first = tickets[0]
+    assert first is not None
+    kept = first.params.clone()
+    server.exchange(first, smooth()(kept, 0), lr=0.1)
+    assert all(torch.equal(ticket.params, kept) for ticket in tickets[1:] if ticket)
+    own = Server(start(), "multi_asgd", 3)
+    assert len({own.pull(worker).params.data_ptr() for worker in range(3)}) == 3  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("size", [0, 1000, 1023, -1024, 2.5])

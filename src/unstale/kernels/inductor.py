@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -15,6 +16,9 @@ from unstale.methods.block import Block
 from unstale.methods.steps import Program
 
 __all__ = ["InductorStep"]
+
+
+_numbers = itertools.count()
 
 
 class InductorStep:
@@ -54,6 +58,6 @@ def _fuse(program: Program, names: Sequence[str], constants: Mapping[str, float]
 
     # Dynamo counts graphs per code object and gives up after a few, so each step has a code object of its own.
     own = types.FunctionType(
-        step.__code__.replace(co_name=f"step_{id(step):x}"), globals(), None, step.__defaults__, step.__closure__
+        step.__code__.replace(co_name=f"step_{next(_numbers)}"), globals(), None, step.__defaults__, step.__closure__
     )
     return torch.compile(own, dynamic=False, fullgraph=True)

@@ -42,7 +42,7 @@ class Crew:
 
     def __init__(self, plan: Plan, module: nn.Module, layout: Layout, strategy: Strategy) -> None:
         self.plan, self.strategy = plan, strategy
-        self._make = lambda: _computer(plan, copy.deepcopy(module), layout, strategy)
+        self._make: Callable[[], Computer] = lambda: _computer(plan, copy.deepcopy(module), layout, strategy)
         self._own = threading.local()
         self._pool = (
             ThreadPoolExecutor(strategy.threads, "unstale-gradients", initializer=torch.set_num_threads, initargs=(1,))
@@ -64,7 +64,7 @@ class Crew:
 
     def _in_thread(self, jobs: Sequence[Job]) -> list[Computed]:
         if self.plan.device.startswith("cuda"):
-            with torch.cuda.stream(self._stream()):  # type: ignore[no-untyped-call]
+            with torch.cuda.stream(self._stream()):
                 done = self._compute(jobs)
                 torch.cuda.current_stream().synchronize()
                 return done
