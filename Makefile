@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check format docs readme clean
+.PHONY: demo test check format docs readme bench clean
 
 demo: $(STAMP)  ## compare every method on scikit-learn's digits, into demo/
 	$(BIN)/unstale compare digits --out demo
@@ -22,6 +22,9 @@ docs: $(STAMP)  ## the generated parts of the documentation
 
 readme: demo  ## the demo's picture and table in the README
 	$(BIN)/python docs/demo.py demo
+
+bench: $(STAMP)  ## every benchmark, small; benchmarks/README.md says what each one shows
+	for script in simulate server_step schedule memory startup; do $(BIN)/python benchmarks/$$script.py --quick || exit 1; done
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
