@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, vmap
+from torch.func import functional_call, grad_and_value, vmap
 
 from unstale.buffers import over_lanes
 from unstale.engines.gradients.base import Computed, Job
@@ -15,7 +15,7 @@ from unstale.engines.gradients.lanes import Lanes
 from unstale.engines.gradients.one_by_one import OneByOne
 from unstale.engines.gradients.precision import precision
 from unstale.engines.gradients.strategy import Strategy
-from unstale.flat import Layout
+from unstale.flat import Layout, split
 from unstale.nested import stacked
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Batched:
         self._alone = OneByOne(plan, module, layout, keep=True)
         self._module = module
         self._points = torch.empty(self.lanes, layout.size, dtype=plan.dtype, device=plan.device)
-        self._compiled = torch.compile(self._gradients, dynamic=False) if strategy.compiled else None
+        self._compiled = torch.compile(self._pure, dynamic=False, fullgraph=True) if strategy.compiled else None
 
     def compute(self, jobs: Sequence[Job]) -> list[Computed]:
         """See `Computer`."""
@@ -60,7 +60,10 @@ class Batched:
             torch.stack([job.ticket.params for job in padded], out=points)
             buffers = over_lanes([job.ticket.buffers for job in padded])
         batch = stacked([job.batch for job in padded])
-        losses, gradients = (self._compiled or self._gradients)(points, buffers, batch)
+        if self._compiled is None:
+            losses, gradients = self._gradients(points, buffers, batch)
+        else:
+            losses, gradients, buffers = self._compiled(points, buffers, batch)
         for lane, loss in enumerate(losses.tolist()[: len(jobs)]):
             yield Computed(loss, gradients[lane], _Lane(buffers, lane))
 
@@ -82,6 +85,15 @@ class Batched:
                 target = gradients[:, layer.start : layer.stop]
                 target.zero_() if value is None else target.view(lanes, *layer.shape).copy_(value)
         return losses.detach(), gradients
+
+    def _pure(self, points: Tensor, buffers: dict[str, Tensor], batch: Any) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """The same as one function without effects, as a compiler takes it; and the buffers."""
+
+        def lane(point: Tensor, buffers: dict[str, Tensor], batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
+            return self._lane(split(point, self.layout), buffers, batch), buffers
+
+        gradients, (losses, left) = vmap(grad_and_value(lane, has_aux=True), randomness="error")(points, buffers, batch)
+        return losses, gradients, left
 
     def _lane(self, params: dict[str, Tensor], buffers: dict[str, Tensor], batch: Any) -> Tensor:
         def model(*args: Any, **named: Any) -> Any:

@@ -79,11 +79,11 @@ def _measured(trial: _Trial, pushes: int, threads: int) -> Chosen:
         costs[candidate] = min(trial.seconds(candidate) for _ in range(2))
     best = min(costs, key=lambda s: costs[s])
     told = ", ".join(f"{s} {1e3 * cost:.2g} ms" for s, cost in costs.items())
-    best = _compiled(best, costs[best] * pushes, trial, notes)
+    best = _compiled(best, costs[best], costs[best] * pushes, trial, notes)
     return best, "; ".join([f"{best}: a gradient takes {told}", *dict.fromkeys(notes)])
 
 
-def _compiled(best: Strategy, seconds: float, trial: _Trial, notes: list[str]) -> Strategy:
+def _compiled(best: Strategy, eager: float, seconds: float, trial: _Trial, notes: list[str]) -> Strategy:
     """The same compiled, if what is left is long enough to pay for it."""
     layers = sum(not list(child.children()) for child in trial.module.modules())
     price = COMPILE_START + COMPILE_LAYER * layers
@@ -92,6 +92,9 @@ def _compiled(best: Strategy, seconds: float, trial: _Trial, notes: list[str]) -
     compiled = replace(best, compiled=True)
     if why := trial.objection(compiled):
         notes.append(f"not compiled: {why}")
+        return best
+    if (faster := min(trial.seconds(compiled) for _ in range(2))) > eager:
+        notes.append(f"compiled {1e3 * faster:.2g} ms")
         return best
     notes.append(f"compiling takes about {price:.0f} s of {seconds:.0f} s")
     return compiled
