@@ -20,11 +20,10 @@ from machine import cores
 import unstale
 from unstale.engines.base import Plan
 from unstale.engines.simulate import prepared
-from unstale.kernels import Auto
 from unstale.tasks import Task, models
 
 WORKERS = 32
-PATIENCE = 20.0  # seconds, for what is chosen and compiled on the way
+EPOCHS = 1000.0  # of the run whose middle is measured: how long it is decides what is worth choosing and compiling
 
 
 class Case(NamedTuple):
@@ -61,7 +60,7 @@ CASES = {
 def plan(task: Task, method: str = "dana_ga", **changes: object) -> Plan:
     """Of a run that does not end while it is measured."""
     usual: Row = {"workers": WORKERS, "clock": unstale.clocks.Gamma(cv=0.1), "lr": 0.01, "drop_last": True}
-    usual |= {"epochs": 1e5, "eval_every": 1e9, "strategy": "auto", "executor": "auto"}
+    usual |= {"epochs": EPOCHS, "eval_every": 1e9, "strategy": "auto", "executor": "auto"}
     return Plan(task=task, method=unstale.methods.get(method), **usual | changes)  # type: ignore[arg-type]
 
 
@@ -75,12 +74,10 @@ def timed(side: Side, pushes: int, count: int) -> None:
 
 def measure(name: str, plan: Plan, pushes: int, rounds: int, count: int) -> tuple[Row, str]:
     """One row, and what the simulator chose."""
+    assert pushes * (rounds + 1) + 2 * WORKERS < plan.pushes, "the run would end while it is measured"
     started = time.perf_counter()
     with prepared(plan) as simulation:
-        # The server's step is compiled only after so many elements; a slow task never gets there, and never mind.
-        pays = Auto.elements / simulation.server.layout.size
-        while simulation.server.version <= pays and time.perf_counter() - started < PATIENCE:
-            simulation.advance(WORKERS)
+        simulation.advance(WORKERS)
         preparation = time.perf_counter() - started
         published = PUBLISHED[str(plan.method.name)](plan)
         seconds = alternate(
@@ -115,10 +112,9 @@ def main() -> None:
         rows.append(row)
     method = f"wall time, medians of n = {rounds} rounds, sides in turn after one round of warm-up"
     settings: Row = {"method": method, "workers": WORKERS, "clock": "Gamma(cv=0.1)", "lr": 0.01}
-    settings |= {"opponents' threads": given.threads, "chosen": chosen}
-    report(
-        "simulate", "Pushes per second against steps per second; × is how many times faster.", rows, settings=settings
-    )
+    settings |= {"of a run of": f"{EPOCHS:g} epochs", "opponents' threads": given.threads, "chosen": chosen}
+    question = "Pushes per second against steps per second; × is how many times faster."
+    report("simulate", question, rows, settings=settings)
 
 
 if __name__ == "__main__":

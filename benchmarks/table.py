@@ -22,7 +22,7 @@ from unstale.experiments.store import Store
 PAPER = "asgd,nag_asgd,sa,ga,dana,dana_sa,dana_ga"
 GRID = f"digits --model resnet8 --methods {PAPER} --workers 4,8,12,16,20,24,28,32,40,48 --seeds 5"
 QUICK = f"digits --model resnet8 --methods {PAPER} --workers 4,16,32 --seeds 1"
-CHOICES = ("strategy", "executor", "chosen")
+CHOICES = ("strategy", "executor")
 
 
 def choices(folder: Path) -> str:
