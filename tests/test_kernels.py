@@ -151,3 +151,14 @@ def test_numbers_are_written_after_the_last_block() -> None:
         assert sums == {"ones": 3000.0}
         assert float(counter) == push + 1
     assert torch.equal(theta, torch.full((3000,), 3.0))
+
+
+def test_a_departure_ends_a_snapshot() -> None:
+    """S loses what the worker had, so the same version now predicts another point."""
+    server = Server(start(), "dana", 3)
+    drive = Drive(server, smooth())
+    drive.run(uneven(3), 6, 0.05)
+    server.depart(2)
+    ticket = server.pull(0)
+    assert ticket is not None
+    torch.testing.assert_close(ticket.params, server.params - 0.05 * 0.9 * server.state("S"))

@@ -131,6 +131,7 @@ class Server(Resumable):
         """A new worker, by the lowest free number or that one."""
         worker = self._desk.join(worker)
         self._memory.join(worker)
+        self._stepper.moved()
         return worker
 
     def depart(self, worker: int, *, failed: bool = False) -> tuple[int, ...]:
@@ -140,6 +141,7 @@ class Server(Resumable):
         """
         self._desk.leave(self._desk.alive(worker), failed=failed)
         self._memory.leave(worker)
+        self._stepper.moved()
         self.buffers.forget(worker)
         return self._settle()
 

@@ -19,8 +19,8 @@ from unstale.methods.steps import Program, Steps
 
 __all__ = ["Stepper"]
 
-# The first three are scaled by a span's lr_scale, the last is its own.
 NOWHERE: Mapping[str, Tensor] = MappingProxyType({})
+# The first three are scaled by a span's lr_scale, the last is its own.
 NUMBERS = ("lr", "lr_max", "lr_last", "delay", "updates", "workers", "count", "decay")
 
 
@@ -68,7 +68,7 @@ class Stepper:
         return self.memory.handed(point)
 
     def moved(self) -> None:
-        """θ was changed from outside: what was sent at this version is not what would be sent now."""
+        """θ or a sum changed without a push: what was sent at this version is not what would be sent now."""
         self._latest = None
 
     def push(

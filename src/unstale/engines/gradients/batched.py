@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from unstale.engines.base import Plan
 
 __all__ = ["Batched"]
-
-Lane = Callable[[dict[str, Tensor], dict[str, Tensor], Any], Tensor]
 
 
 class Batched:
