@@ -21,7 +21,7 @@ from unstale.checks import whole
 from unstale.describe import Plain, describe
 from unstale.errors import ArgumentError
 from unstale.nested import moved
-from unstale.tasks.batches import examples, fingerprint
+from unstale.tasks.batches import TensorExamples, examples, fingerprint
 
 __all__ = ["Batch", "Evaluation", "Task", "forward"]
 
@@ -112,6 +112,19 @@ class Task:
         """The training examples ``indices``, (B,) int64, as (inputs, target) on ``device``."""
         inputs, target = self._train.take(indices)
         return moved(inputs, device), moved(target, device)
+
+    @property
+    def in_tensors(self) -> bool:
+        """Whether the training data are tensors, so that reading them takes no random numbers."""
+        return isinstance(self._train, TensorExamples)
+
+    def batches(self, indices: NDArray[np.int64], device: torch.device | str = "cpu") -> Batch:
+        """Several batches of one size at once: for ``indices`` (L, B), inputs and target of shape (L, B, …).
+
+        For data in tensors only.
+        """
+        inputs, target = self.batch(indices.reshape(-1), device)
+        return inputs.unflatten(0, indices.shape), target.unflatten(0, indices.shape)
 
     def loss_of(self, model: Callable[..., Any], batch: Batch) -> Tensor:
         """The mean loss of ``model`` on a batch: 0-d tensor.

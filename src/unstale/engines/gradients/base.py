@@ -15,10 +15,10 @@ __all__ = ["Computed", "Computer", "Job"]
 
 @dataclass(frozen=True)
 class Job:
-    """One gradient to be computed: a ticket, and its batch as the model takes it."""
+    """One gradient to be computed: a ticket, and its batch as the model takes it; None where the computer reads it."""
 
     ticket: Ticket
-    batch: tuple[Any, Any]
+    batch: tuple[Any, Any] | None
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
@@ -15,8 +16,9 @@ from unstale.engines.gradients.lanes import Lanes
 from unstale.engines.gradients.one_by_one import OneByOne
 from unstale.engines.gradients.precision import precision
 from unstale.engines.gradients.strategy import Strategy
+from unstale.engines.gradients.tape import Taped
 from unstale.flat import Layout, split
-from unstale.nested import stacked
+from unstale.nested import converted, laid_out, stacked
 
 if TYPE_CHECKING:
     from unstale.engines.base import Plan
@@ -35,7 +37,9 @@ class Batched:
         self.plan, self.layout, self.lanes = plan, layout, strategy.lanes
         self._alone = OneByOne(plan, module, layout, keep=True)
         self._module = module
-        self._points = torch.empty(self.lanes, layout.size, dtype=plan.dtype, device=plan.device)
+        # Rows begin at multiples of 64 bytes, where vector instructions like to begin.
+        self._points = self._rows()
+        self._taped = Taped(self._mapped)
         self._compiled = torch.compile(self._pure, dynamic=False, fullgraph=True) if strategy.compiled else None
 
     def compute(self, jobs: Sequence[Job]) -> list[Computed]:
@@ -55,9 +59,10 @@ class Batched:
         padded = jobs if self._compiled is None else [*jobs, *[jobs[-1]] * (self.lanes - len(jobs))]
         points = self._points[: len(padded)]
         with torch.no_grad():
-            torch.stack([job.ticket.params for job in padded], out=points)
+            for row, job in zip(points, padded, strict=True):
+                row.copy_(job.ticket.params)
             buffers = over_lanes([job.ticket.buffers for job in padded])
-        batch = stacked([job.batch for job in padded])
+            batch = self._batch(padded)
         if self._compiled is None:
             losses, gradients = self._gradients(points, buffers, batch)
         else:
@@ -65,24 +70,33 @@ class Batched:
         for lane, loss in enumerate(losses.tolist()[: len(jobs)]):
             yield Computed(loss, gradients[lane], _Lane(buffers, lane))
 
+    def _batch(self, jobs: Sequence[Job]) -> Any:
+        read = [job.batch for job in jobs if job.batch is not None]
+        if read:
+            return stacked(read)
+        indices = np.stack([self.plan.batches.indices(job.ticket.batch) for job in jobs])
+        batch = converted(self.plan.task.batches(indices, self.plan.device), self.plan.dtype)
+        return laid_out(batch, self.plan.memory_format)
+
     def _gradients(self, points: Tensor, buffers: dict[str, Tensor], batch: Any) -> tuple[Tensor, Tensor]:
         """(L,) losses and (L, d) gradients; ``buffers`` are left as the forward passes leave them."""
-        lanes = len(points)
+        gradients = self._rows()[: len(points)]
+        places = [gradients[:, layer.start : layer.stop].unflatten(1, layer.shape) for layer in self.layout.layers]
+        (losses,) = self._taped(points, buffers, batch, places=places)
+        return losses, gradients
+
+    def _mapped(self, points: Tensor, buffers: dict[str, Tensor], batch: Any) -> list[Tensor]:
+        """(L,) losses, and each layer's gradients, (L, …)."""
         leaves = [
-            points[:, layer.start : layer.stop].view(lanes, *layer.shape).detach().requires_grad_()
+            points[:, layer.start : layer.stop].unflatten(1, layer.shape).detach().requires_grad_()
             for layer in self.layout.layers
         ]
         named = dict(zip((layer.name for layer in self.layout.layers), leaves, strict=True))
         with torch.enable_grad(), Lanes():
             losses = vmap(self._lane, randomness="error")(named, buffers, batch)
             # Lanes do not meet, so the gradient of the sum is each lane's own.
-            found = torch.autograd.grad(losses.sum(), leaves, allow_unused=True)
-        gradients = torch.empty_like(points)
-        with torch.no_grad():
-            for layer, value in zip(self.layout.layers, found, strict=True):
-                target = gradients[:, layer.start : layer.stop]
-                target.zero_() if value is None else target.view(lanes, *layer.shape).copy_(value)
-        return losses.detach(), gradients
+            found = torch.autograd.grad(losses.sum(), leaves, allow_unused=True, materialize_grads=True)
+        return [losses.detach(), *found]
 
     def _pure(self, points: Tensor, buffers: dict[str, Tensor], batch: Any) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """The same as one function without effects, as a compiler takes it; and the buffers."""
@@ -99,6 +113,12 @@ class Batched:
 
         with precision(self.plan):
             return self.plan.task.loss_of(model, batch)
+
+    def _rows(self) -> Tensor:
+        """(lanes, d), uninitialised."""
+        size = -(-self.layout.size // 16) * 16
+        rows = torch.empty(self.lanes, size, dtype=self.plan.dtype, device=self.plan.device)
+        return rows[:, : self.layout.size]
 
 
 class _Lane(Mapping[str, Tensor]):

@@ -43,6 +43,7 @@ class Crew:
     def __init__(self, plan: Plan, module: nn.Module, layout: Layout, strategy: Strategy) -> None:
         self.plan, self.strategy = plan, strategy
         self._make: Callable[[], Computer] = lambda: _computer(plan, copy.deepcopy(module), layout, strategy)
+        self._late = strategy.way == "batched" and plan.task.in_tensors
         self._own = threading.local()
         self._pool = (
             ThreadPoolExecutor(strategy.threads, "unstale-gradients", initializer=torch.set_num_threads, initargs=(1,))
@@ -51,8 +52,8 @@ class Crew:
         )
 
     def submit(self, tickets: Sequence[Ticket]) -> list[Pending]:
-        """Start on a group. Batches are read here, one after the other, so their random numbers are each ticket's."""
-        jobs = [job(self.plan, ticket) for ticket in tickets]
+        """Start on a group. Batches that may take random numbers are read here, one after the other, each its own."""
+        jobs = [Job(ticket, None) if self._late else job(self.plan, ticket) for ticket in tickets]
         group = self._compute(jobs) if self._pool is None else self._pool.submit(self._in_thread, jobs)
         answer = group.result if isinstance(group, Future) else lambda: group
         return [Pending(answer, place) for place in range(len(jobs))]

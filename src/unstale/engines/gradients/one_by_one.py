@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -19,7 +19,7 @@ from unstale.tickets import Ticket
 if TYPE_CHECKING:
     from unstale.engines.base import Plan
 
-__all__ = ["OneByOne", "job", "one_thread", "seed_torch"]
+__all__ = ["OneByOne", "job", "one_thread", "read", "seed_torch"]
 
 
 class OneByOne:
@@ -44,12 +44,13 @@ class OneByOne:
         return [self._one(job) for job in jobs]
 
     def _one(self, job: Job) -> Computed:
+        batch = read(self.plan, job.ticket) if job.batch is None else job.batch
         self._flat.load(job.ticket.params)
         with torch.no_grad():
             for name, value in job.ticket.buffers.items():
                 self._buffers[name].copy_(value)
         with torch.enable_grad(), precision(self.plan):
-            loss = self.plan.task.loss_of(self._model, job.batch)
+            loss = self.plan.task.loss_of(self._model, batch)
         loss.backward()
         if not self._keep:
             return Computed(float(loss.detach()), self._flat.grad, self._buffers)
@@ -58,10 +59,16 @@ class OneByOne:
 
 
 def job(plan: Plan, ticket: Ticket) -> Job:
+    """A ticket and its batch, read now."""
+    return Job(ticket, read(plan, ticket))
+
+
+def read(plan: Plan, ticket: Ticket) -> tuple[Any, Any]:
     """Read a ticket's batch, with the ticket's random numbers; the forward pass goes on with them."""
     seed_torch(plan.seed, ticket.batch)
     batch = plan.task.batch(plan.batches.indices(ticket.batch), plan.device)
-    return Job(ticket, laid_out(converted(batch, plan.dtype), plan.memory_format))
+    found: tuple[Any, Any] = laid_out(converted(batch, plan.dtype), plan.memory_format)
+    return found
 
 
 def seed_torch(seed: int, batch: int) -> None:
