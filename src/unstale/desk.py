@@ -110,9 +110,8 @@ class Desk:
     def _startable(self, workers: Iterable[int]) -> tuple[int, ...]:
         if not self.ledger.available:
             return ()
-        held, living = frozenset(self.held) - {GONE}, frozenset(self.workers)
-        gate = self.method.gate
-        return tuple(worker for worker in workers if gate.open(Standing(worker, held, living, self.given)))
+        held, gate = frozenset(self.held) - {GONE}, self.method.gate
+        return tuple(worker for worker in workers if gate.open(Standing(worker, held, self.workers, self.given)))
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values only."""

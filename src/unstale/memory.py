@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -42,6 +43,7 @@ class Memory:
         self.rows: dict[int, dict[str, Tensor]] = {}
         self.points: dict[int, Tensor] = {}
         self._spare: list[Tensor] = []
+        self._holders: Counter[int] = Counter()  # by the point's identity
         for worker in workers:
             self.rows[worker] = self._row()
         self.refresh_sums()
@@ -81,7 +83,7 @@ class Memory:
         if not self.keep_points:
             return torch.empty_like(self.theta)
         own = self.points.get(worker)
-        if own is not None and not self._shared(own, worker):
+        if own is not None and self._holders[id(own)] == 1:
             return own
         return self._spare.pop() if self._spare else torch.empty_like(self.theta)
 
@@ -90,14 +92,17 @@ class Memory:
         if self.keep_points and self.points.get(worker) is not point:
             self._release(worker)
             self.points[worker] = point
+            self._holders[id(point)] += 1
 
     def _release(self, worker: int) -> None:
         point = self.points.pop(worker, None)
-        if point is not None and not self._spare and not self._shared(point, worker):
-            self._spare.append(point)
-
-    def _shared(self, point: Tensor, worker: int) -> bool:
-        return any(other is point for w, other in self.points.items() if w != worker)
+        if point is None:
+            return
+        self._holders[id(point)] -= 1
+        if not self._holders[id(point)]:
+            del self._holders[id(point)]
+            if not self._spare:
+                self._spare.append(point)
 
     def handed(self, point: Tensor) -> Tensor:
         """A point as the worker gets it, in the parameters' own dtype: the same memory where that is θ's dtype too."""
@@ -125,6 +130,7 @@ class Memory:
         like = self.theta
         self.rows = {int(w): {n: v.to(like).clone() for n, v in rows.items()} for w, rows in state["rows"].items()}
         self.points, self._spare = {int(w): p.to(like).clone() for w, p in state["points"].items()}, []
+        self._holders = Counter(map(id, self.points.values()))
         self._initial = None if state["initial"] is None else state["initial"].to(like).clone()
 
 

@@ -44,8 +44,9 @@ class Stepper:
         # one, without the spans' scales, for the method's step size.
         self._host = torch.zeros(1 + len(layout.spans), len(NUMBERS), dtype=torch.float64)
         self._filled = self._host.numpy()
-        self._scales = np.array([[1.0], *([span.lr_scale] for span in layout.spans)])
-        self._filled[1:, -1] = [span.weight_decay for span in layout.spans]
+        self._factors = np.ones(self._filled.shape)
+        self._factors[1:, :3] = [[span.lr_scale] for span in layout.spans]
+        self._factors[:, -1] = [0.0, *(span.weight_decay for span in layout.spans)]
         self._table = self._host.to(params.device)
         self._plain = Block(dict(zip(NUMBERS, self._host[0].unbind(), strict=True)))
         rows = [dict(zip(NUMBERS, row.unbind(), strict=True)) | method.gives for row in self._table[1:]]
@@ -116,10 +117,11 @@ class Stepper:
 
     def _fill(self, *, lr: float, workers: int, delay: int = 0, count: int = 1) -> float:
         """Set the numbers that the programs read; answers η after the method's step size had its say."""
-        self._filled[:, 3:-1] = (delay, self.version, workers, count)
-        self._filled[:, :3] = self._scales * (lr, self.lr_max, self.lr_last)
+        numbers = (lr, self.lr_max, self.lr_last, delay, self.version, workers, count, 1.0)
+        np.multiply(self._factors, numbers, out=self._filled)
         rate = float(self.steps.method.step_size.rate(self._plain))
-        self._filled[:, :1] = self._scales * rate
+        if rate != lr:
+            self._filled[:, 0] = self._factors[:, 0] * rate
         if self._table is not self._host:
             self._table.copy_(self._host)
         return rate

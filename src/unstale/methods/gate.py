@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 
 from unstale.methods.part import Part
@@ -20,7 +20,7 @@ class Standing:
 
     worker: int
     held: frozenset[int]
-    living: frozenset[int]
+    living: Set[int]
     given: Mapping[int, int]
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import copy
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import nn
@@ -25,63 +25,95 @@ if TYPE_CHECKING:
 __all__ = ["Crew", "Pending"]
 
 
-@dataclass(frozen=True)
-class Pending:
+class Pending(NamedTuple):
     """A gradient that is being computed, or is there: its place in what a group gives."""
 
-    group: Callable[[], list[Computed]]
+    group: _Group
     place: int
 
     def result(self) -> Computed:
         """Waits for it."""
-        return self.group()[self.place]
+        return self.group.result()[self.place]
 
 
 class Crew:
-    """Computes groups of tickets by one strategy. With one thread, that of the caller; else in threads of its own."""
+    """Computes groups of tickets by one strategy, in so many threads, the caller's among them.
+
+    The caller takes a hand where it would otherwise wait. Who computes a group makes no difference to what comes out.
+    """
 
     def __init__(self, plan: Plan, module: nn.Module, layout: Layout, strategy: Strategy) -> None:
         self.plan, self.strategy = plan, strategy
         self._make: Callable[[], Computer] = lambda: _computer(plan, copy.deepcopy(module), layout, strategy)
         self._late = strategy.way == "batched" and plan.task.in_tensors
         self._own = threading.local()
+        self.waiting: deque[_Group] = deque()
+        others = strategy.threads - 1
         self._pool = (
-            ThreadPoolExecutor(strategy.threads, "unstale-gradients", initializer=torch.set_num_threads, initargs=(1,))
-            if strategy.threads > 1
+            ThreadPoolExecutor(others, "unstale-gradients", initializer=torch.set_num_threads, initargs=(1,))
+            if others
             else None
         )
 
     def submit(self, tickets: Sequence[Ticket]) -> list[Pending]:
         """Start on a group. Batches that may take random numbers are read here, one after the other, each its own."""
         jobs = [Job(ticket, None) if self._late else job(self.plan, ticket) for ticket in tickets]
-        group = self._compute(jobs) if self._pool is None else self._pool.submit(self._in_thread, jobs)
-        answer = group.result if isinstance(group, Future) else lambda: group
-        return [Pending(answer, place) for place in range(len(jobs))]
+        group = _Group(self, jobs)
+        if self._pool is None:
+            group.run()
+        else:
+            self.waiting.append(group)
+            self._pool.submit(group.run)
+        return [Pending(group, place) for place in range(len(jobs))]
 
     def close(self) -> None:
         """End the threads, when they are done with what they are at."""
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
 
-    def _in_thread(self, jobs: Sequence[Job]) -> list[Computed]:
-        if self.plan.device.startswith("cuda"):
-            with torch.cuda.stream(self._stream()):
-                done = self._compute(jobs)
-                torch.cuda.current_stream().synchronize()
-                return done
-        return self._compute(jobs)
+    def compute(self, jobs: Sequence[Job]) -> list[Computed]:
+        """In the calling thread."""
+        if self._pool is None or not self.plan.device.startswith("cuda"):
+            return self._computer().compute(jobs)
+        with torch.cuda.stream(self._stream()):
+            done = self._computer().compute(jobs)
+            torch.cuda.current_stream().synchronize()
+            return done
 
-    def _compute(self, jobs: Sequence[Job]) -> list[Computed]:
+    def _computer(self) -> Computer:
         computer: Computer | None = getattr(self._own, "computer", None)
         if computer is None:
             computer = self._own.computer = self._make()
-        return computer.compute(jobs)
+        return computer
 
     def _stream(self) -> torch.cuda.Stream:
         stream: torch.cuda.Stream | None = getattr(self._own, "stream", None)
         if stream is None:
             stream = self._own.stream = torch.cuda.Stream(self.plan.device)
         return stream
+
+
+class _Group:
+    """Some jobs. Whoever comes first computes them."""
+
+    def __init__(self, crew: Crew, jobs: Sequence[Job]) -> None:
+        self._crew, self._jobs = crew, jobs
+        self._begun = threading.Lock()
+        self._done: Future[list[Computed]] = Future()
+
+    def run(self) -> None:
+        """Compute them, unless somebody has begun."""
+        if self._begun.acquire(blocking=False):
+            try:
+                self._done.set_result(self._crew.compute(self._jobs))
+            except BaseException as error:
+                self._done.set_exception(error)
+
+    def result(self) -> list[Computed]:
+        """What they give. Until it is there, groups that nobody has begun are computed here."""
+        while not self._done.done() and self._crew.waiting:
+            self._crew.waiting.popleft().run()
+        return self._done.result()
 
 
 def _computer(plan: Plan, module: nn.Module, layout: Layout, strategy: Strategy) -> Computer:
