@@ -12,6 +12,7 @@ from torch.func import functional_call, grad_and_value, vmap
 
 from unstale.buffers import over_lanes
 from unstale.engines.gradients.base import Computed, Job
+from unstale.engines.gradients.captured import cuda_graph
 from unstale.engines.gradients.lanes import Lanes
 from unstale.engines.gradients.one_by_one import OneByOne
 from unstale.engines.gradients.precision import precision
@@ -39,7 +40,7 @@ class Batched:
         self._module = module
         # Rows begin at multiples of 64 bytes, where vector instructions like to begin.
         self._points = self._rows()
-        self._taped = Taped(self._mapped)
+        self._taped = Taped(self._mapped, cuda_graph if strategy.graphs else None)
         self._compiled = torch.compile(self._pure, dynamic=False, fullgraph=True) if strategy.compiled else None
 
     def compute(self, jobs: Sequence[Job]) -> list[Computed]:

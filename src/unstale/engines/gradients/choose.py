@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -26,6 +27,7 @@ __all__ = ["Chosen", "choose"]
 
 LITTLE = 3.0  # seconds of work that are not worth measuring for
 BUDGET = 2.0  # seconds of measuring
+GLANCE = 0.15  # seconds for one strategy, if one try takes no longer
 LANES = (8, 16)
 # Seconds that torch.compile takes: a start, and something for each layer. On two cores, of 2021 and of 2024.
 COMPILE_START, COMPILE_LAYER = 8.0, 2.5
@@ -65,18 +67,18 @@ def choose(
 
 def _measured(trial: _Trial, pushes: int, threads: int) -> Chosen:
     alone = Strategy()
-    costs = {alone: min(trial.seconds(alone) for _ in range(2))}
+    costs = {alone: trial.seconds(alone)}
     if costs[alone] * pushes < LITTLE:
         return alone, f"{pushes:,} gradients of {1e3 * costs[alone]:.2g} ms are too few to measure for"
     notes = []
     deadline = time.perf_counter() + BUDGET
-    for candidate in _candidates(len(trial.tickets), threads):
+    for candidate in _candidates(len(trial.tickets), threads, cuda=trial.plan.device.startswith("cuda")):
         if time.perf_counter() > deadline:
             break
         if why := trial.objection(candidate):
             notes.append(f"{candidate.way}: {why}")
             continue
-        costs[candidate] = min(trial.seconds(candidate) for _ in range(2))
+        costs[candidate] = trial.seconds(candidate)
     best = min(costs, key=lambda s: costs[s])
     told = ", ".join(f"{s} {1e3 * cost:.2g} ms" for s, cost in costs.items())
     best = _compiled(best, costs[best], costs[best] * pushes, trial, notes)
@@ -93,18 +95,22 @@ def _compiled(best: Strategy, eager: float, seconds: float, trial: _Trial, notes
     if why := trial.objection(compiled):
         notes.append(f"not compiled: {why}")
         return best
-    if (faster := min(trial.seconds(compiled) for _ in range(2))) > eager:
+    if (faster := trial.seconds(compiled)) > eager:
         notes.append(f"compiled {1e3 * faster:.2g} ms")
         return best
     notes.append(f"compiling takes about {price:.0f} s of {seconds:.0f} s")
     return compiled
 
 
-def _candidates(out: int, threads: int) -> list[Strategy]:
+def _candidates(out: int, threads: int, *, cuda: bool) -> list[Strategy]:
+    """Those that were best most often come first: slow networks leave no time for all of them."""
     threads = min(threads, out)
     lanes = sorted({min(n, out) for n in LANES})
-    found = [Strategy("batched", lanes=n, threads=t) for n in lanes for t in sorted({1, threads}) if t == 1 or n < out]
-    return [*([Strategy("threads", threads=threads)] if threads > 1 else []), *found]
+    several = [Strategy("batched", lanes=n, threads=threads) for n in lanes if threads > 1 and n < out]
+    alone = [Strategy("batched", lanes=n) for n in lanes]
+    if cuda:
+        return [*(replace(s, graphs=True) for s in reversed(alone)), *several, *alone]
+    return [*several[:1], *([Strategy("threads", threads=threads)] if threads > 1 else []), *several[1:], *alone]
 
 
 def _key(plan: Plan, out: int, pushes: int, threads: int) -> str:
@@ -139,13 +145,13 @@ class _Trial:
         return ""
 
     def seconds(self, candidate: Strategy) -> float:
-        """Wall time of a gradient."""
-        times = []
-        for _ in range(3):
+        """Wall time of a gradient: the least of a few tries, of one where that takes long."""
+        least, began = math.inf, time.perf_counter()
+        while time.perf_counter() < began + GLANCE:
             start = time.perf_counter()
             count = len(self._group(candidate))
-            times.append((time.perf_counter() - start) / count)
-        return sorted(times)[1]
+            least = min(least, (time.perf_counter() - start) / count)
+        return least
 
     def _wanted(self) -> list[Computed]:
         """What the reference gives for the first two; notes on the way whether it draws random numbers."""

@@ -20,13 +20,14 @@ class Strategy:
     """How outstanding gradients are computed.
 
     way: "sequential" (the reference), "threads" (one by one in several threads), or "batched" (``lanes`` tickets as one
-    computation, in each of ``threads`` threads). compiled: by ``torch.compile``.
+    computation, in each of ``threads`` threads). compiled: by ``torch.compile``. graphs: batched ones as CUDA graphs.
     """
 
     way: Way = "sequential"
     lanes: int = 1
     threads: int = 1
     compiled: bool = False
+    graphs: bool = False
 
     def __post_init__(self) -> None:
         if self.way not in get_args(Way):
@@ -34,6 +35,9 @@ class Strategy:
         checks.whole("threads", self.threads, 1)
         checks.whole("lanes", self.lanes, 1)
         checks.truth("compiled", self.compiled)
+        checks.truth("graphs", self.graphs)
+        if self.graphs and (self.way != "batched" or self.compiled):
+            raise ArgumentError(f"graphs belong to strategy 'batched', not compiled, got {self}")
         if self.way != "batched" and self.lanes > 1:
             raise ArgumentError(f"lanes belong to strategy 'batched', got lanes={self.lanes} with {self.way!r}")
         if self.way == "sequential" and self.threads > 1:
@@ -46,7 +50,7 @@ class Strategy:
 
     def __str__(self) -> str:
         default = Strategy()
-        told = {n: getattr(self, n) for n in ("lanes", "threads", "compiled")}
+        told = {n: getattr(self, n) for n in ("lanes", "threads", "compiled", "graphs")}
         written = ", ".join(f"{name}={value}" for name, value in told.items() if value != getattr(default, name))
         return f"{self.way}({written})" if written else self.way
 
@@ -66,6 +70,6 @@ def strategy(given: str | Strategy) -> Strategy | None:
     way, arguments = parse(given)
     if way == AUTO and not arguments:
         return None
-    for name in sorted(set(arguments) - {"lanes", "threads", "compiled"}):
-        raise ArgumentError(f"strategy takes lanes, threads and compiled, got {name!r} in {given!r}")
+    for name in sorted(set(arguments) - {"lanes", "threads", "compiled", "graphs"}):
+        raise ArgumentError(f"strategy takes lanes, threads, compiled and graphs, got {name!r} in {given!r}")
     return Strategy(way, **{**_USUAL.get(way, {}), **arguments})  # type: ignore[arg-type]

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from unstale.engines.gradients.captured import Capture, Captured
 from unstale.engines.gradients.playback import Slot, Step, written
 
 __all__ = ["Taped"]
@@ -28,11 +29,11 @@ class Taped:
     """``function``, from nested tensors to tensors, repeated from its list of operations once it has run.
 
     The first time with inputs of some shapes it runs and is written down. Where it is no fixed list of operations, it
-    runs every time.
+    runs every time. ``capture``: how to make one launch of the list, see `Captured`.
     """
 
-    def __init__(self, function: Callable[..., Sequence[Tensor]]) -> None:
-        self._function = function
+    def __init__(self, function: Callable[..., Sequence[Tensor]], capture: Capture | None = None) -> None:
+        self._function, self._capture = function, capture
         self._tapes: dict[object, Replay | None] = {}
 
     def __call__(self, *values: Any, places: Sequence[Tensor]) -> list[Tensor]:
@@ -45,7 +46,13 @@ class Taped:
             if key in self._tapes or len(self._tapes) == TAPES or not all(isinstance(v, Tensor) for v in inputs):
                 results = list(self._function(*values))
             else:
-                results, self._tapes[key] = _record(self._function, inputs, structure, len(places))
+                # Not all operations of torch's that write to an argument say so: BatchNorm's do not.
+                before = [] if self._capture is None else [value.clone() for value in inputs]
+                results, replay = _record(self._function, inputs, structure, len(places))
+                if replay is not None and self._capture is not None:
+                    changed = [at for at, value in enumerate(before) if not torch.equal(value, inputs[at])]
+                    replay = Captured(replay, inputs, places, changed, self._capture)
+                self._tapes[key] = replay
             kept = len(results) - len(places)
             for place, value in zip(places, results[kept:], strict=True):
                 place.copy_(value)
