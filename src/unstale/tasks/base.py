@@ -6,7 +6,6 @@ import copy
 import numbers
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,10 +17,12 @@ from torch.nn.utils.rnn import PackedSequence
 
 from unstale import checks
 from unstale.checks import whole
-from unstale.describe import Plain, describe
+from unstale.describe import Plain
 from unstale.errors import ArgumentError
 from unstale.nested import moved
 from unstale.tasks.batches import examples, fingerprint
+from unstale.tasks.describing import described, name_of, weights
+from unstale.tasks.inputs import Augment, Identity, Prepare, generator
 
 __all__ = ["Batch", "Evaluation", "Task", "forward"]
 
@@ -48,6 +49,10 @@ class Task:
     ``score(output, target)``: float or 0-d tensor, the mean over the batch; None: the score is the test loss, and lower
     is better.
     ``chance``: the score of the best constant answer, by which a diverged run is told; None if unknown.
+    ``prepare(inputs)``: what the model takes, from inputs as they are stored; on the batch's device, for every batch.
+    ``augment(inputs, generator)``: changed inputs, before they are prepared; on the batch's device, for training
+    batches. All that is random in it comes from ``generator``, numpy's, seeded from (the run's seed, the batch's number).
+    ``eval_batch_size``: how many test examples at a time.
     A task can be pickled if its pieces can.
 
     Raises: ArgumentError for pieces that cannot work, each with its remedy.
@@ -67,10 +72,14 @@ class Task:
         chance: float | None = None,
         higher_is_better: bool = True,
         score_name: str = "score",
+        prepare: Prepare | None = None,
+        augment: Augment | None = None,
+        eval_batch_size: int = 1024,
     ) -> None:
         _check_callable("model", model, "a torch module, or a function of no arguments that makes one")
         _check_callable("loss", loss, "a function (output, target) -> scalar tensor, such as F.cross_entropy")
-        for label, function in (("score", score), ("collate_fn", collate_fn)):
+        optional = {"score": score, "collate_fn": collate_fn, "prepare": prepare, "augment": augment}
+        for label, function in optional.items():
             if function is not None:
                 _check_callable(label, function, "a function, or None")
         if getattr(loss, "reduction", "mean") == "sum":
@@ -79,7 +88,9 @@ class Task:
         self._train = examples("train", train, collate_fn)
         self._test = examples("test", test, collate_fn)
         self.loss, self.score = loss, score
-        self.name, self.model_name = name, model_name or _name_of(model)
+        self.prepare, self.augment = prepare, augment
+        self.eval_batch_size = whole("eval_batch_size", eval_batch_size, 1)
+        self.name, self.model_name = name, model_name or name_of(model)
         self.chance = None if chance is None else float(chance)
         self.higher_is_better = higher_is_better and score is not None
         self.score_name = "loss" if score is None else score_name
@@ -108,10 +119,17 @@ class Task:
             torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed accelerators too, and leave it so
             return _ready(self._model())
 
-    def batch(self, indices: NDArray[np.int64], device: torch.device | str = "cpu") -> Batch:
-        """The training examples ``indices``, (B,) int64, as (inputs, target) on ``device``."""
-        inputs, target = self._train.take(indices)
-        return moved(inputs, device), moved(target, device)
+    def batch(
+        self, indices: NDArray[np.int64], device: torch.device | str = "cpu", identity: Identity | None = None
+    ) -> Batch:
+        """The training examples ``indices``, (B,) int64, as (inputs, target) on ``device``.
+
+        ``identity``, (seed, batch number), gives the batch its random numbers; without it, nothing is augmented.
+        """
+        inputs, target = moved(self._train.take(indices), device)
+        if self.augment is not None and identity is not None:
+            inputs = self.augment(inputs, generator(identity))
+        return self._prepared(inputs), target
 
     def loss_of(self, model: Callable[..., Any], batch: Batch) -> Tensor:
         """The mean loss of ``model`` on a batch: 0-d tensor.
@@ -121,19 +139,21 @@ class Task:
         inputs, target = batch
         return self._loss(forward(model, inputs), target)
 
-    def evaluate(self, model: nn.Module, device: torch.device | str = "cpu", batch_size: int = 1024) -> Evaluation:
-        """Loss and score over the test set, each example counting the same.
+    def evaluate(
+        self, model: nn.Module, device: torch.device | str = "cpu", batch_size: int | None = None
+    ) -> Evaluation:
+        """Loss and score over the test set, each example counting the same; ``batch_size`` at a time.
 
         The model, which must be on ``device``, is in evaluation mode meanwhile; afterwards each of its parts is in its
         previous mode again.
         """
-        batch_size = whole("batch_size", batch_size, 1)
+        batch_size = self.eval_batch_size if batch_size is None else whole("batch_size", batch_size, 1)
         losses = scores = 0.0
         with _evaluating(model):
             for start in range(0, self.test_size, batch_size):
                 indices = np.arange(start, min(start + batch_size, self.test_size), dtype=np.int64)
                 inputs, target = moved(self._test.take(indices), device)
-                output = forward(model, inputs)
+                output = forward(model, self._prepared(inputs))
                 loss = self._loss(output, target)
                 score = loss if self.score is None else _scalar("score", self.score(output, target))
                 losses += len(indices) * float(loss)
@@ -142,12 +162,14 @@ class Task:
 
     def describe(self) -> dict[str, Plain]:
         """What this task is, as JSON values; tensor data and given weights by fingerprint, None for others."""
+        # Named only where there is one: runs without them are the same runs as before there were any.
+        changes = {"prepare": self.prepare, "augment": self.augment}
         return {
             "name": self.name,
             "model_name": self.model_name,
-            "model": _described(self._model),
-            "weights": fingerprint(_weights(self._model)) if isinstance(self._model, nn.Module) else None,
-            "loss": _described(self.loss),
+            "model": described(self._model),
+            "weights": fingerprint(weights(self._model)) if isinstance(self._model, nn.Module) else None,
+            "loss": described(self.loss),
             "score_name": self.score_name,
             "higher_is_better": self.higher_is_better,
             "chance": self.chance,
@@ -155,7 +177,11 @@ class Task:
             "test_size": self.test_size,
             "train": self._train.fingerprint,
             "test": self._test.fingerprint,
+            **{name: described(change) for name, change in changes.items() if change is not None},
         }
+
+    def _prepared(self, inputs: Any) -> Any:
+        return inputs if self.prepare is None else self.prepare(inputs)
 
     def _loss(self, output: object, target: object) -> Tensor:
         loss = _scalar("loss", self.loss(output, target))
@@ -217,22 +243,3 @@ def _snapshot(model: nn.Module) -> nn.Module:
         raise ArgumentError(f"model must be copyable, but {type(model).__name__} is not ({error}); {remedy}") from error
     own.zero_grad(set_to_none=True)
     return own
-
-
-def _weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    return ((name, value) for name, value in model.state_dict().items() if isinstance(value, Tensor))
-
-
-def _name_of(model: object) -> str:
-    origin = model.func if isinstance(model, partial) else model
-    return str(getattr(origin, "__name__", type(origin).__name__))
-
-
-def _described(thing: object) -> Plain:
-    if not isinstance(thing, partial):
-        return describe(thing)
-    return {
-        "type": describe(thing.func),
-        "args": describe(thing.args),
-        **{k: describe(v) for k, v in thing.keywords.items()},
-    }

@@ -60,7 +60,7 @@ class OneByOne:
 def job(plan: Plan, ticket: Ticket) -> Job:
     """Read a ticket's batch, with the ticket's random numbers; the forward pass goes on with them."""
     seed_torch(plan.seed, ticket.batch)
-    batch = plan.task.batch(plan.batches.indices(ticket.batch), plan.device)
+    batch = plan.task.batch(plan.batches.indices(ticket.batch), plan.device, (plan.seed, ticket.batch))
     return Job(ticket, laid_out(converted(batch, plan.dtype), plan.memory_format))
 
 
