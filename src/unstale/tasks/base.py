@@ -51,7 +51,7 @@ class Task:
     ``chance``: the score of the best constant answer, by which a diverged run is told; None if unknown.
     ``prepare(inputs)``: what the model takes, from inputs as they are stored; on the batch's device, for every batch.
     ``augment(inputs, generator)``: changed inputs, before they are prepared; on the batch's device, for training
-    batches. All that is random in it comes from ``generator``, numpy's, seeded from (the run's seed, the batch's number).
+    batches. What is random in it comes from ``generator``, numpy's, seeded from the run's seed and the batch's number.
     ``eval_batch_size``: how many test examples at a time.
     A task can be pickled if its pieces can.
 

@@ -35,7 +35,7 @@ class Block(nn.Module):
 
 
 class WideResNet(nn.Module):
-    """WRN-``depth``-``widen``: ``depth`` = 6n + 4, three stages of n blocks with wk, 2wk and 4wk filters, k = ``widen``.
+    """WRN-``depth``-``widen``: ``depth`` = 6n + 4, ``widen`` = k, three stages of n blocks with wk, 2wk and 4wk filters.
 
     The first convolution has ``width`` = w = 16 filters. Maps (B, channels, H, W) of any H and W to (B, classes)
     logits, by global average pooling. WRN-16-4 has 2,748,890 parameters at 3 channels and 10 classes.
