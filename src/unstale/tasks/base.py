@@ -6,13 +6,13 @@ import copy
 import numbers
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 from torch.nn.utils.rnn import PackedSequence
 
 from unstale import checks
@@ -21,8 +21,10 @@ from unstale.describe import Plain
 from unstale.errors import ArgumentError
 from unstale.nested import moved
 from unstale.tasks.batches import examples, fingerprint
+from unstale.tasks.building import ready, snapshot
 from unstale.tasks.describing import described, name_of, weights
 from unstale.tasks.inputs import Augment, Identity, Prepare, generator
+from unstale.tasks.micro import in_chunks
 
 __all__ = ["Batch", "Evaluation", "Task", "forward"]
 
@@ -52,7 +54,8 @@ class Task:
     ``prepare(inputs)``: what the model takes, from inputs as they are stored; on the batch's device, for every batch.
     ``augment(inputs, generator)``: changed inputs, before they are prepared; on the batch's device, for training
     batches. What is random in it comes from ``generator``, numpy's, seeded from the run's seed and the batch's number.
-    ``eval_batch_size``: how many test examples at a time.
+    ``eval_batch_size``: how many test examples at a time. ``micro_batch``: how many of a batch's examples at a time,
+    with one gradient for all of them, where a batch does not fit into memory; BatchNorm then sees so many.
     A task can be pickled if its pieces can.
 
     Raises: ArgumentError for pieces that cannot work, each with its remedy.
@@ -75,6 +78,7 @@ class Task:
         prepare: Prepare | None = None,
         augment: Augment | None = None,
         eval_batch_size: int = 1024,
+        micro_batch: int | None = None,
     ) -> None:
         _check_callable("model", model, "a torch module, or a function of no arguments that makes one")
         _check_callable("loss", loss, "a function (output, target) -> scalar tensor, such as F.cross_entropy")
@@ -84,12 +88,13 @@ class Task:
                 _check_callable(label, function, "a function, or None")
         if getattr(loss, "reduction", "mean") == "sum":
             raise ArgumentError("loss must be the mean over the batch, got reduction='sum'; use reduction='mean'")
-        self._model = _snapshot(model) if isinstance(model, nn.Module) else model
+        self._model = snapshot(model) if isinstance(model, nn.Module) else model
         self._train = examples("train", train, collate_fn)
         self._test = examples("test", test, collate_fn)
         self.loss, self.score = loss, score
         self.prepare, self.augment = prepare, augment
         self.eval_batch_size = whole("eval_batch_size", eval_batch_size, 1)
+        self.micro_batch = None if micro_batch is None else whole("micro_batch", micro_batch, 1)
         self.name, self.model_name = name, model_name or name_of(model)
         self.chance = None if chance is None else float(chance)
         self.higher_is_better = higher_is_better and score is not None
@@ -117,7 +122,7 @@ class Task:
             return copy.deepcopy(self._model)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed accelerators too, and leave it so
-            return _ready(self._model())
+            return ready(self._model())
 
     def batch(
         self, indices: NDArray[np.int64], device: torch.device | str = "cpu", identity: Identity | None = None
@@ -136,8 +141,9 @@ class Task:
 
         Raises: ArgumentError if the task's loss gives anything else.
         """
-        inputs, target = batch
-        return self._loss(forward(model, inputs), target)
+        if self.micro_batch is not None:
+            return in_chunks(partial(self._loss_of, model), model, batch, self.micro_batch)
+        return self._loss_of(model, batch)
 
     def evaluate(
         self, model: nn.Module, device: torch.device | str = "cpu", batch_size: int | None = None
@@ -163,7 +169,7 @@ class Task:
     def describe(self) -> dict[str, Plain]:
         """What this task is, as JSON values; tensor data and given weights by fingerprint, None for others."""
         # Named only where there is one: runs without them are the same runs as before there were any.
-        changes = {"prepare": self.prepare, "augment": self.augment}
+        changes = {"prepare": self.prepare, "augment": self.augment, "micro_batch": self.micro_batch}
         return {
             "name": self.name,
             "model_name": self.model_name,
@@ -182,6 +188,10 @@ class Task:
 
     def _prepared(self, inputs: Any) -> Any:
         return inputs if self.prepare is None else self.prepare(inputs)
+
+    def _loss_of(self, model: Callable[..., Any], batch: Batch) -> Tensor:
+        inputs, target = batch
+        return self._loss(forward(model, inputs), target)
 
     def _loss(self, output: object, target: object) -> Tensor:
         loss = _scalar("loss", self.loss(output, target))
@@ -223,23 +233,3 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
 def _check_callable(name: str, value: object, rule: str) -> None:
     if not callable(value):
         raise ArgumentError(f"{name} must be {rule}, got {type(value).__name__}")
-
-
-def _ready(model: object) -> nn.Module:
-    if not isinstance(model, nn.Module):
-        raise ArgumentError(
-            f"model must be, or make, a torch module, got {type(model).__name__}; return it from the factory"
-        )
-    if any(is_lazy(parameter) for parameter in model.parameters()):
-        raise ArgumentError("model must know its shapes, got lazy parameters; run it once on one batch first")
-    return model
-
-
-def _snapshot(model: nn.Module) -> nn.Module:
-    try:
-        own = copy.deepcopy(_ready(model))
-    except RuntimeError as error:
-        remedy = "pass a function of no arguments that makes the model"
-        raise ArgumentError(f"model must be copyable, but {type(model).__name__} is not ({error}); {remedy}") from error
-    own.zero_grad(set_to_none=True)
-    return own

@@ -28,7 +28,7 @@ _PIXELS = 3 * 32 * 32
 
 @dataclass(frozen=True)
 class _Cifar:
-    """``train``, ``test``: the binary files, in ``folder``; a record begins with ``labels`` bytes, the last the class."""
+    """Binary files ``train`` and ``test`` in ``folder``; a record begins with ``labels`` bytes, the last the class."""
 
     name: str
     classes: int
@@ -94,8 +94,8 @@ def cifar10(
     ``train_size``, ``test_size``: take only so many, the first of ``numpy.random.default_rng(0).permutation(n)``.
     ``model``, ``width``: as for ``digits``.
     ``augment``: pad by 4 black pixels, crop at random, and mirror half of the training pictures.
-    Pixels are kept as bytes. On the batch's device each channel is standardised, by its mean and standard deviation over
-    the training examples taken.
+    Pixels are kept as bytes. On the batch's device each channel is standardised, by its mean and standard deviation
+    over the training examples taken.
 
     Raises: DataError for files missing, damaged or pickled; UnknownNameError for another model; ArgumentError for
     sizes.

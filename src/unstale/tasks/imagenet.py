@@ -42,6 +42,7 @@ def imagenet(
     augment: bool = True,
     size: int = 224,
     classes: int = 1000,
+    micro_batch: int | None = None,
 ) -> Task:
     """1,281,167 + 50,000 pictures as (n, 3, size, size), in 1,000 classes; score: accuracy in percent.
 
@@ -53,7 +54,7 @@ def imagenet(
     ``augment``: a random part of each training picture, resized to ``size``, and mirrored half of the time. Without it,
     as in evaluation, the middle of a picture whose shorter side is 8/7 of ``size`` (256 for 224).
     ``train_size``, ``test_size``: take only so many, the first of ``numpy.random.default_rng(0).permutation(n)``.
-    ``model``, ``width``: as for ``digits``.
+    ``model``, ``width``: as for ``digits``. ``micro_batch``: as for `Task`.
 
     Raises: DataError for files missing or damaged, while training too; UnknownNameError for another model;
     ArgumentError for sizes.
@@ -78,6 +79,7 @@ def imagenet(
         prepare=CentreCrop(size, round(size * _EVALUATED), STANDARDISE),
         augment=RandomResizedCropFlip(size) if augment else None,
         eval_batch_size=256,
+        micro_batch=micro_batch,
     )
 
 

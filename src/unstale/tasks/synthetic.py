@@ -58,12 +58,13 @@ def synthetic_images(
     test_size: int = 256,
     width: int | None = None,
     seed: int = 0,
+    micro_batch: int | None = None,
 ) -> Task:
     """``n`` + ``test_size`` pictures of noise, of ``shape`` (channels, height, width), with random labels.
 
     Made when they are asked for: never more of them than a batch. By default as many, as large, and of as many classes
     as ImageNet's. Score: accuracy in percent; chance is left unknown, for no run should count as diverged by it.
-    ``model``, ``width``: as for ``digits``.
+    ``model``, ``width``: as for ``digits``. ``micro_batch``: as for `Task`.
 
     Raises: UnknownNameError for another model; ArgumentError for sizes below 1.
     """
@@ -85,4 +86,5 @@ def synthetic_images(
         score_name="accuracy",
         prepare=Standardise((mean,) * channels, (std,) * channels),
         eval_batch_size=256,
+        micro_batch=micro_batch,
     )

@@ -35,10 +35,11 @@ class Block(nn.Module):
 
 
 class WideResNet(nn.Module):
-    """WRN-``depth``-``widen``: ``depth`` = 6n + 4, ``widen`` = k, three stages of n blocks with wk, 2wk and 4wk filters.
+    """WRN-``depth``-``widen``: ``depth`` = 6n + 4, ``widen`` = k, three stages of n blocks.
 
-    The first convolution has ``width`` = w = 16 filters. Maps (B, channels, H, W) of any H and W to (B, classes)
-    logits, by global average pooling. WRN-16-4 has 2,748,890 parameters at 3 channels and 10 classes.
+    They have wk, 2wk and 4wk filters, and the first convolution has ``width`` = w = 16. Maps (B, channels, H, W) of any H
+    and W to (B, classes) logits, by global average pooling. WRN-16-4 has 2,748,890 parameters at 3 channels and 10
+    classes.
     Weights start as `layers.initialise` says.
 
     Raises: ArgumentError for a depth that is not 10, 16, 22, 28, …, or other sizes below 1.
