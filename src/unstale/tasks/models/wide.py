@@ -37,8 +37,8 @@ class Block(nn.Module):
 class WideResNet(nn.Module):
     """WRN-``depth``-``widen``: ``depth`` = 6n + 4, ``widen`` = k, three stages of n blocks.
 
-    They have wk, 2wk and 4wk filters, and the first convolution has ``width`` = w = 16. Maps (B, channels, H, W) of any H
-    and W to (B, classes) logits, by global average pooling. WRN-16-4 has 2,748,890 parameters at 3 channels and 10
+    They have wk, 2wk and 4wk filters, and the first convolution has ``width`` = w = 16. Maps (B, channels, H, W) of any
+    H and W to (B, classes) logits, by global average pooling. WRN-16-4 has 2,748,890 parameters at 3 channels and 10
     classes.
     Weights start as `layers.initialise` says.
 
