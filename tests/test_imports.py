@@ -7,7 +7,10 @@ import sys
 
 import unstale
 
-HEAVY = ("pandas", "pyarrow", "matplotlib", "sklearn", "scipy", "typer", "rich", "safetensors", "hypothesis", "pytest")
+HEAVY = (
+    *("pandas", "pyarrow", "matplotlib", "sklearn", "scipy", "typer", "rich", "safetensors", "hypothesis", "pytest"),
+    *("datasets", "huggingface_hub", "PIL"),
+)
 
 
 def modules_after(code: str) -> set[str]:

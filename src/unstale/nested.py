@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-__all__ = ["converted", "laid_out", "moved", "stacked"]
+__all__ = ["converted", "laid_out", "moved", "sliced", "stacked"]
 
 
 def moved(value: Any, device: torch.device | str) -> Any:
@@ -32,6 +32,11 @@ def laid_out(value: Any, memory_format: str) -> Any:
     if memory_format == "contiguous":
         return value
     return _each(value, lambda leaf: leaf.contiguous(memory_format=torch.channels_last) if leaf.ndim == 4 else leaf)
+
+
+def sliced(value: Any, start: int, stop: int) -> Any:
+    """Examples ``start`` to ``stop`` of everything that has a leading dimension."""
+    return _each(value, lambda leaf: leaf[start:stop])
 
 
 def stacked(values: Sequence[Any]) -> Any:

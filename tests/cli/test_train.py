@@ -10,6 +10,7 @@ import pytest
 
 import unstale
 from tests.cli.run import SMALL, Command, start
+from tests.tasks.test_cifar import binary
 
 
 def test_a_run_is_saved_and_shown(unstale_command: Command, tmp_path: Path) -> None:
@@ -63,6 +64,21 @@ def test_the_recipe_decides_what_is_not_given(unstale_command: Command) -> None:
     assert (config["lr"]["lr"], config["batch_size"], config["clock"]["type"]) == (0.1, 32, "Gamma")
 
 
+def test_the_data_are_where_it_is_said(unstale_command: Command, tmp_path: Path) -> None:
+    root = binary(tmp_path)
+    options = ("--data", root, "--model", "wrn10_1", "--task-option", "width=1", "--epochs", "1", "--batch-size", "5")
+    config = json.loads(unstale_command("train", "cifar10", "-n", "2", "--json", *options).out)["config"]
+    assert (config["task"]["model_name"], config["task"]["train_size"]) == ("wrn10_1", 10)
+    assert config["lr"]["at"] == [0.3, 0.6, 0.8]
+    assert config["weight_decay"] == 5e-4
+
+
+def test_noise_in_the_shape_of_pictures(unstale_command: Command) -> None:
+    options = ("--model", "mlp", "--task-option", "shape=(1,4,4)", "--task-option", "n=8", "--batch-size", "4")
+    said = unstale_command("train", "synthetic_images", "-n", "2", "--json", *options)
+    assert json.loads(said.out)["summary"]["pushes"] == 2
+
+
 def test_quiet_says_nothing_and_json_only_json(unstale_command: Command) -> None:
     said = unstale_command("train", "digits", "-q", *SMALL)
     assert (said.code, said.out, said.err) == (0, "", "")
@@ -91,6 +107,12 @@ def test_quiet_says_nothing_and_json_only_json(unstale_command: Command) -> None
         (["digits", "--executor", "magic"], "magic"),
         (["digits", "--batch-norm", "none"], "batch_norm must be"),
         (["fashion_mnist", "--task-option", "root=/nowhere"], "dataset-fashion-mnist"),
+        (["fashion_mnist", "--data", "/nowhere"], "dataset-fashion-mnist"),
+        (["cifar10", "--data", "/nowhere"], "CIFAR-10 is not in /nowhere"),
+        (["cifar100", "--data", "/nowhere"], "hf download --repo-type dataset uoft-cs/cifar100 (about 142 MB)"),
+        (["imagenet", "--data", "/nowhere"], "hf download --repo-type dataset ILSVRC/imagenet-1k (about 155 GB"),
+        (["digits", "--data", "/nowhere"], "options of task 'digits' must be among model, width; got root"),
+        (["synthetic_images", "--model", "vgg"], "unknown model 'vgg'"),
         (["digits", "--out", "/dev/null/run"], "/dev/null/run"),
         (["quadratic", "--model", "mlp"], "model"),
     ],

@@ -14,6 +14,8 @@ import pytest
 
 import unstale
 from tests.experiments.pieces import DEADLY, FAILING
+from unstale import Recipe, tasks
+from unstale.engines import Plan
 from unstale.errors import ArgumentError, RunError, StoreError
 from unstale.experiments import Comparison, Trial, recipe
 from unstale.experiments.pool import _Lane
@@ -291,4 +293,32 @@ def test_keys_are_readable_and_unique() -> None:
 
 def test_recipes_suit_the_built_in_tasks() -> None:
     assert recipe("digits", "resnet8")["lr"].lr == 0.1
+    assert recipe("digits", "wrn16_1") == recipe("digits", "wrn10_2")
     assert recipe("mine", "mine") == {}
+    models = ("mlp", "resnet8", "resnet20", "resnet50", "wrn16_4")
+    for task in tasks.names():
+        for model in ("point",) if task == "quadratic" else models:
+            assert set(recipe(task, model)) <= set(Plan.__dataclass_fields__)
+            assert isinstance(recipe(task, model)["lr"], Recipe)
+
+
+@pytest.mark.parametrize(
+    ("task", "model", "batch", "decay", "epochs", "at", "factor"),
+    [
+        ("cifar10", "resnet20", 128, 5e-4, 160, (80, 120), 0.1),
+        ("cifar10", "wrn16_4", 128, 5e-4, 200, (60, 120, 160), 0.2),
+        ("cifar100", "wrn16_4", 128, 5e-4, 200, (60, 120, 160), 0.2),
+        ("imagenet", "resnet50", 256, 1e-4, 90, (30, 60), 0.1),
+    ],
+)
+def test_recipes_of_the_papers_workloads(
+    task: str, model: str, batch: int, decay: float, epochs: int, at: tuple[int, ...], factor: float
+) -> None:
+    found = recipe(task, model)
+    assert (found["batch_size"], found["weight_decay"], found["epochs"]) == (batch, decay, epochs)
+    schedule = found["lr"].build(8, epochs)
+    assert schedule(0.0) == pytest.approx(0.1 / 8)
+    assert schedule(5.0) == pytest.approx(0.1)
+    for passed, epoch in enumerate(at):
+        assert schedule(epoch - 0.01) == pytest.approx(0.1 * factor**passed)
+        assert schedule(epoch) == pytest.approx(0.1 * factor ** (passed + 1))

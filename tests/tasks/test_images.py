@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from unstale.errors import ArgumentError, DataError, UnknownNameError
 from unstale.tasks import fashion_mnist, read_idx
 from unstale.tasks.images import _DEBIAN_ROOT, _FILES
+from unstale.tasks.inputs import generator
+from unstale.tasks.transforms import PadCropFlip
 
 NAMES = [name for pair in _FILES.values() for name in pair]
 
@@ -141,6 +143,19 @@ def test_files_that_do_not_fit_are_named(root: Path, name: str, array: NDArray[A
 def test_options_that_do_not_fit(root: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
         fashion_mnist(root=root, **options)
+
+
+def test_training_pictures_can_be_augmented(root: Path) -> None:
+    plain, augmented = fashion_mnist("mlp", root, width=2), fashion_mnist("wrn10_1", root, width=2, augment=True)
+    assert "augment" not in plain.describe()
+    assert plain.describe()["train"] == augmented.describe()["train"]
+    before, after = (task.batch(np.arange(12), "cpu", (0, 0))[0] for task in (plain, augmented))
+    assert torch.equal(before, augmented.batch(np.arange(12))[0])
+    raw = read_idx(root / NAMES[0]).astype(np.float64)
+    black = float(np.float32(-raw.mean() / raw.std()))
+    assert torch.equal(after, PadCropFlip(4, black)(before, generator((0, 0))))
+    with pytest.raises(ArgumentError, match="augment must be True or False, got 1"):
+        fashion_mnist(root=root, augment=1)  # type: ignore[arg-type]
 
 
 def test_unknown_model(root: Path) -> None:

@@ -36,7 +36,8 @@ def _option(help_: str, panel: str, *names: str, metavar: str | None = None) -> 
 class Settings:
     """As given; None where the task's recipe decides."""
 
-    model: Annotated[str | None, _option("The model, such as mlp, resnet8, resnet20.", _DATA)] = None
+    model: Annotated[str | None, _option("The model, such as mlp, resnet20, wrn16_4, resnet50.", _DATA)] = None
+    data: Annotated[str | None, _option("The folder of the task's files.", _DATA, metavar="ROOT")] = None
     task_option: Annotated[
         list[str] | None, _option("Of the task: width=4, root=/data; repeatable.", _DATA, metavar="NAME=VALUE")
     ] = None
@@ -76,7 +77,7 @@ class Settings:
         """The task. Raises `ArgumentError` for an unknown one, or for options that it does not have."""
         from unstale import tasks
 
-        given = {} if self.model is None else {"model": self.model}
+        given = {name: value for name, value in {"model": self.model, "root": self.data}.items() if value is not None}
         return tasks.get(name, **{**given, **parse.named("--task-option", self.task_option or ())})
 
     def plan(self, task: Task) -> dict[str, Any]:

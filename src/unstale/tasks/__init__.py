@@ -10,10 +10,13 @@ from unstale.errors import ArgumentError, UnknownNameError
 from unstale.tasks import models
 from unstale.tasks.base import Batch, Evaluation, Task
 from unstale.tasks.batches import Batches
+from unstale.tasks.cifar import cifar10, cifar100
 from unstale.tasks.digits import digits
+from unstale.tasks.imagenet import imagenet
 from unstale.tasks.images import fashion_mnist, read_idx
 from unstale.tasks.quadratic import Quadratic, quadratic
 from unstale.tasks.scores import accuracy
+from unstale.tasks.synthetic import synthetic_images
 
 __all__ = [
     "Batch",
@@ -24,13 +27,17 @@ __all__ = [
     "Task",
     "accuracy",
     "catalogue",
+    "cifar10",
+    "cifar100",
     "digits",
     "fashion_mnist",
     "get",
+    "imagenet",
     "models",
     "names",
     "quadratic",
     "read_idx",
+    "synthetic_images",
 ]
 
 
@@ -41,10 +48,21 @@ class Entry(NamedTuple):
     source: str
 
 
+_KRIZHEVSKY = "Krizhevsky 2009"
 _TASKS: dict[str, tuple[Callable[..., Task], Entry]] = {
+    "cifar10": (cifar10, Entry("60,000 colour pictures, 32x32, 10 classes; you bring them", _KRIZHEVSKY)),
+    "cifar100": (cifar100, Entry("60,000 colour pictures, 32x32, 100 classes; you bring them", _KRIZHEVSKY)),
     "digits": (digits, Entry("1,797 handwritten digits of 8x8 pixels; trains in seconds", "UCI, in scikit-learn")),
     "fashion_mnist": (fashion_mnist, Entry("70,000 pictures of clothes, 28x28 pixels, 10 classes", "arXiv 1708.07747")),
+    "imagenet": (
+        imagenet,
+        Entry("1.3 million photographs, 1,000 classes; you bring them", "Russakovsky et al. 2015"),
+    ),
     "quadratic": (quadratic, Entry("least squares with a known optimum, to check theory on", "drawn from a seed")),
+    "synthetic_images": (
+        synthetic_images,
+        Entry("noise in the shape of ImageNet, for models of full size", "drawn from a seed"),
+    ),
 }
 
 

@@ -13,15 +13,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 from torch.nn.utils.rnn import PackedSequence
 
 from unstale import checks
 from unstale.checks import whole
-from unstale.describe import Plain, describe
+from unstale.describe import Plain
 from unstale.errors import ArgumentError
 from unstale.nested import moved
 from unstale.tasks.batches import TensorExamples, examples, fingerprint
+from unstale.tasks.building import ready, snapshot
+from unstale.tasks.describing import described, name_of, weights
+from unstale.tasks.inputs import Augment, Identity, Prepare, generator
+from unstale.tasks.micro import in_chunks
 
 __all__ = ["Batch", "Evaluation", "Task", "forward"]
 
@@ -48,6 +51,11 @@ class Task:
     ``score(output, target)``: float or 0-d tensor, the mean over the batch; None: the score is the test loss, and lower
     is better.
     ``chance``: the score of the best constant answer, by which a diverged run is told; None if unknown.
+    ``prepare(inputs)``: what the model takes, from inputs as they are stored; on the batch's device, for every batch.
+    ``augment(inputs, generator)``: changed inputs, before they are prepared; on the batch's device, for training
+    batches. What is random in it comes from ``generator``, numpy's, seeded from the run's seed and the batch's number.
+    ``eval_batch_size``: how many test examples at a time. ``micro_batch``: how many of a batch's examples at a time,
+    with one gradient for all of them, where a batch does not fit into memory; BatchNorm then sees so many.
     A task can be pickled if its pieces can.
 
     Raises: ArgumentError for pieces that cannot work, each with its remedy.
@@ -67,19 +75,27 @@ class Task:
         chance: float | None = None,
         higher_is_better: bool = True,
         score_name: str = "score",
+        prepare: Prepare | None = None,
+        augment: Augment | None = None,
+        eval_batch_size: int = 1024,
+        micro_batch: int | None = None,
     ) -> None:
         _check_callable("model", model, "a torch module, or a function of no arguments that makes one")
         _check_callable("loss", loss, "a function (output, target) -> scalar tensor, such as F.cross_entropy")
-        for label, function in (("score", score), ("collate_fn", collate_fn)):
+        optional = {"score": score, "collate_fn": collate_fn, "prepare": prepare, "augment": augment}
+        for label, function in optional.items():
             if function is not None:
                 _check_callable(label, function, "a function, or None")
         if getattr(loss, "reduction", "mean") == "sum":
             raise ArgumentError("loss must be the mean over the batch, got reduction='sum'; use reduction='mean'")
-        self._model = _snapshot(model) if isinstance(model, nn.Module) else model
+        self._model = snapshot(model) if isinstance(model, nn.Module) else model
         self._train = examples("train", train, collate_fn)
         self._test = examples("test", test, collate_fn)
         self.loss, self.score = loss, score
-        self.name, self.model_name = name, model_name or _name_of(model)
+        self.prepare, self.augment = prepare, augment
+        self.eval_batch_size = whole("eval_batch_size", eval_batch_size, 1)
+        self.micro_batch = None if micro_batch is None else whole("micro_batch", micro_batch, 1)
+        self.name, self.model_name = name, model_name or name_of(model)
         self.chance = None if chance is None else float(chance)
         self.higher_is_better = higher_is_better and score is not None
         self.score_name = "loss" if score is None else score_name
@@ -106,19 +122,26 @@ class Task:
             return copy.deepcopy(self._model)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed accelerators too, and leave it so
-            return _ready(self._model())
+            return ready(self._model())
 
-    def batch(self, indices: NDArray[np.int64], device: torch.device | str = "cpu") -> Batch:
-        """The training examples ``indices``, (B,) int64, as (inputs, target) on ``device``."""
-        inputs, target = self._train.take(indices)
-        return moved(inputs, device), moved(target, device)
+    def batch(
+        self, indices: NDArray[np.int64], device: torch.device | str = "cpu", identity: Identity | None = None
+    ) -> Batch:
+        """The training examples ``indices``, (B,) int64, as (inputs, target) on ``device``.
+
+        ``identity``, (seed, batch number), gives the batch its random numbers; without it, nothing is augmented.
+        """
+        inputs, target = moved(self._train.take(indices), device)
+        if self.augment is not None and identity is not None:
+            inputs = self.augment(inputs, generator(identity))
+        return self._prepared(inputs), target
 
     @property
     def in_tensors(self) -> bool:
-        """Whether the training data are tensors, so that reading them takes no random numbers."""
-        return isinstance(self._train, TensorExamples)
+        """Whether the training data are tensors, and no batch of them takes random numbers: see `together`."""
+        return isinstance(self._train, TensorExamples) and self.augment is None
 
-    def batches(self, indices: NDArray[np.int64], device: torch.device | str = "cpu") -> Batch:
+    def together(self, indices: NDArray[np.int64], device: torch.device | str = "cpu") -> Batch:
         """Several batches of one size at once: for ``indices`` (L, B), inputs and target of shape (L, B, …).
 
         For data in tensors only.
@@ -131,22 +154,25 @@ class Task:
 
         Raises: ArgumentError if the task's loss gives anything else.
         """
-        inputs, target = batch
-        return self._loss(forward(model, inputs), target)
+        if self.micro_batch is not None:
+            return in_chunks(partial(self._loss_of, model), model, batch, self.micro_batch)
+        return self._loss_of(model, batch)
 
-    def evaluate(self, model: nn.Module, device: torch.device | str = "cpu", batch_size: int = 1024) -> Evaluation:
-        """Loss and score over the test set, each example counting the same.
+    def evaluate(
+        self, model: nn.Module, device: torch.device | str = "cpu", batch_size: int | None = None
+    ) -> Evaluation:
+        """Loss and score over the test set, each example counting the same; ``batch_size`` at a time.
 
         The model, which must be on ``device``, is in evaluation mode meanwhile; afterwards each of its parts is in its
         previous mode again.
         """
-        batch_size = whole("batch_size", batch_size, 1)
+        batch_size = self.eval_batch_size if batch_size is None else whole("batch_size", batch_size, 1)
         losses = scores = 0.0
         with _evaluating(model):
             for start in range(0, self.test_size, batch_size):
                 indices = np.arange(start, min(start + batch_size, self.test_size), dtype=np.int64)
                 inputs, target = moved(self._test.take(indices), device)
-                output = forward(model, inputs)
+                output = forward(model, self._prepared(inputs))
                 loss = self._loss(output, target)
                 score = loss if self.score is None else _scalar("score", self.score(output, target))
                 losses += len(indices) * float(loss)
@@ -155,12 +181,14 @@ class Task:
 
     def describe(self) -> dict[str, Plain]:
         """What this task is, as JSON values; tensor data and given weights by fingerprint, None for others."""
+        # Named only where there is one: runs without them are the same runs as before there were any.
+        changes = {"prepare": self.prepare, "augment": self.augment, "micro_batch": self.micro_batch}
         return {
             "name": self.name,
             "model_name": self.model_name,
-            "model": _described(self._model),
-            "weights": fingerprint(_weights(self._model)) if isinstance(self._model, nn.Module) else None,
-            "loss": _described(self.loss),
+            "model": described(self._model),
+            "weights": fingerprint(weights(self._model)) if isinstance(self._model, nn.Module) else None,
+            "loss": described(self.loss),
             "score_name": self.score_name,
             "higher_is_better": self.higher_is_better,
             "chance": self.chance,
@@ -168,7 +196,15 @@ class Task:
             "test_size": self.test_size,
             "train": self._train.fingerprint,
             "test": self._test.fingerprint,
+            **{name: described(change) for name, change in changes.items() if change is not None},
         }
+
+    def _prepared(self, inputs: Any) -> Any:
+        return inputs if self.prepare is None else self.prepare(inputs)
+
+    def _loss_of(self, model: Callable[..., Any], batch: Batch) -> Tensor:
+        inputs, target = batch
+        return self._loss(forward(model, inputs), target)
 
     def _loss(self, output: object, target: object) -> Tensor:
         loss = _scalar("loss", self.loss(output, target))
@@ -210,42 +246,3 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
 def _check_callable(name: str, value: object, rule: str) -> None:
     if not callable(value):
         raise ArgumentError(f"{name} must be {rule}, got {type(value).__name__}")
-
-
-def _ready(model: object) -> nn.Module:
-    if not isinstance(model, nn.Module):
-        raise ArgumentError(
-            f"model must be, or make, a torch module, got {type(model).__name__}; return it from the factory"
-        )
-    if any(is_lazy(parameter) for parameter in model.parameters()):
-        raise ArgumentError("model must know its shapes, got lazy parameters; run it once on one batch first")
-    return model
-
-
-def _snapshot(model: nn.Module) -> nn.Module:
-    try:
-        own = copy.deepcopy(_ready(model))
-    except RuntimeError as error:
-        remedy = "pass a function of no arguments that makes the model"
-        raise ArgumentError(f"model must be copyable, but {type(model).__name__} is not ({error}); {remedy}") from error
-    own.zero_grad(set_to_none=True)
-    return own
-
-
-def _weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    return ((name, value) for name, value in model.state_dict().items() if isinstance(value, Tensor))
-
-
-def _name_of(model: object) -> str:
-    origin = model.func if isinstance(model, partial) else model
-    return str(getattr(origin, "__name__", type(origin).__name__))
-
-
-def _described(thing: object) -> Plain:
-    if not isinstance(thing, partial):
-        return describe(thing)
-    return {
-        "type": describe(thing.func),
-        "args": describe(thing.args),
-        **{k: describe(v) for k, v in thing.keywords.items()},
-    }

@@ -111,7 +111,12 @@ class ItemExamples:
 
     dataset: Any
     collate: Callable[[list[Any]], Any]
-    fingerprint: None = None
+
+    @property
+    def fingerprint(self) -> str | None:
+        """The dataset's own, if it has one."""
+        own = getattr(self.dataset, "fingerprint", None)
+        return own if isinstance(own, str) else None
 
     def __len__(self) -> int:
         return len(self.dataset)

@@ -15,8 +15,9 @@ __all__ = ["digits"]
 def digits(model: str = "mlp", *, width: int | None = None) -> Task:
     """The 1,797 digits that come with scikit-learn, as (n, 1, 8, 8) float32; score: accuracy in percent.
 
-    ``model``: "mlp" (64-256-256-10), "resnet8" (width 8) or "resnet20" (width 16); ``width`` overrides the number of
-    filters of a ResNet's first stage, or of units in both hidden layers.
+    ``model``: "mlp" (64-256-256-10), "resnet8" (width 8), "resnet20" (16), "resnet50" (64), or "wrnD_K" (16), the wide
+    ResNet of depth D and widening K; ``width`` overrides the number of filters of a ResNet's first stage, of a wide
+    one's first convolution, or of units in both hidden layers.
 
     The split is fixed: the examples are put in the order ``numpy.random.default_rng(0).permutation(1797)``, sorted by
     label with ties kept in that order, and positions 0, 5, 10, … are the 360 test examples; the other 1,437 are for

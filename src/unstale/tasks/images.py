@@ -14,13 +14,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from unstale import checks
 from unstale.checks import whole
 from unstale.errors import ArgumentError, DataError
 from unstale.tasks.base import Task
 from unstale.tasks.models import for_images
 from unstale.tasks.scores import accuracy, commonest_class_share
+from unstale.tasks.transforms import PadCropFlip
 
-__all__ = ["classification", "fashion_mnist", "read_idx"]
+__all__ = ["classification", "fashion_mnist", "first", "moments", "read_idx", "subset"]
 
 _DEBIAN_ROOT = "/usr/share/datasets/fashion-mnist"
 _FILES = {
@@ -38,12 +40,14 @@ def fashion_mnist(
     train_size: int | None = None,
     test_size: int | None = None,
     width: int | None = None,
+    augment: bool = False,
 ) -> Task:
     """60,000 + 10,000 pictures of clothes as (n, 1, 28, 28) float32, in 10 classes; score: accuracy in percent.
 
     ``root``: the folder of the four IDX files, by default where Debian's package dataset-fashion-mnist puts them.
     ``train_size``, ``test_size``: take only so many, the first of ``numpy.random.default_rng(0).permutation(n)``.
-    ``model``, ``width``: "mlp" (784-256-256-10), "resnet8" (width 8) or "resnet20" (width 16), as for ``digits``.
+    ``model``, ``width``: "mlp" (784-256-256-10), "resnet8", "resnet20", "resnet50" or "wrnD_K", as for ``digits``.
+    ``augment``: pad by 4 black pixels, crop at random, and mirror half of the training pictures.
     Pixels are standardised by the mean and the standard deviation over all pixels of the training examples taken.
 
     Raises: DataError for files missing or damaged; UnknownNameError for another model; ArgumentError for sizes.
@@ -55,13 +59,21 @@ def fashion_mnist(
         needed = ", ".join(name for pair in _FILES.values() for name in pair)
         remedy = "install Debian's package dataset-fashion-mnist, or pass root= a folder that holds them"
         raise DataError(f"Fashion-MNIST needs {needed} in {root}; missing: {', '.join(missing)}; {remedy}")
-    train = _first("train_size", train_size, _labelled(root, "train"))
-    test = _first("test_size", test_size, _labelled(root, "test"))
-    return classification("fashion_mnist", model, train, test, classes=10, width=width)
+    train = first("train_size", train_size, _labelled(root, "train"))
+    test = first("test_size", test_size, _labelled(root, "test"))
+    checks.truth("augment", augment)
+    return classification("fashion_mnist", model, train, test, classes=10, width=width, augment=augment)
 
 
 def classification(
-    name: str, model: str, train: Pictures, test: Pictures, classes: int, width: int | None = None
+    name: str,
+    model: str,
+    train: Pictures,
+    test: Pictures,
+    classes: int,
+    width: int | None = None,
+    *,
+    augment: bool = False,
 ) -> Task:
     """The task of telling grey pictures apart: standardised pixels, cross-entropy, accuracy in percent."""
     pixels, targets = train
@@ -76,6 +88,7 @@ def classification(
         model_name=model,
         chance=commonest_class_share(test[1]),
         score_name="accuracy",
+        augment=PadCropFlip(fill=float(values[0])) if augment else None,
     )
 
 
@@ -115,25 +128,39 @@ def _labelled(root: Path, part: str) -> Pictures:
     return images, torch.from_numpy(labels.astype(np.int64))
 
 
-def _first(name: str, size: int | None, pictures: Pictures) -> Pictures:
-    pixels, targets = pictures
+def subset(name: str, size: int | None, count: int) -> NDArray[np.int64] | None:
+    """The first ``size`` of ``numpy.random.default_rng(0).permutation(count)``; None for all, in their own order.
+
+    Raises: ArgumentError, under ``name``, unless there are so many.
+    """
     if size is None:
-        return pictures
-    if whole(name, size, 1) > len(pixels):
-        raise ArgumentError(f"{name} must be at most the {len(pixels)} examples there are, got {size}; None takes all")
-    chosen = np.random.default_rng(0).permutation(len(pixels))[:size]
-    return pixels[chosen], targets[chosen]
+        return None
+    if whole(name, size, 1) > count:
+        raise ArgumentError(f"{name} must be at most the {count} examples there are, got {size}; None takes all")
+    return np.random.default_rng(0).permutation(count)[:size]
 
 
-def _standardised(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """What each of the 256 grey values becomes; from whole-number counts, so that every machine gets the same bits."""
+def moments(pixels: NDArray[np.uint8]) -> tuple[float, float]:
+    """Mean and standard deviation (1 where it is 0), from whole-number counts: every machine gets the same bits."""
     counts = np.zeros(256, np.int64)
     for start in range(0, len(pixels), 4096):  # bincount needs 8 bytes a pixel
         counts += np.bincount(pixels[start : start + 4096].ravel(), minlength=256)
     grey, total = np.arange(256), int(counts.sum())
     mean = int(grey @ counts) / total
     variance = int(grey**2 @ counts) / total - mean**2
-    return ((grey - mean) / math.sqrt(variance or 1.0)).astype(np.float32)
+    return mean, math.sqrt(variance or 1.0)
+
+
+def first(name: str, size: int | None, pictures: Pictures) -> Pictures:
+    """The pictures that `subset` chooses."""
+    chosen = subset(name, size, len(pictures[0]))
+    return pictures if chosen is None else (pictures[0][chosen], pictures[1][chosen])
+
+
+def _standardised(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """What each of the 256 grey values becomes."""
+    mean, std = moments(pixels)
+    return ((np.arange(256) - mean) / std).astype(np.float32)
 
 
 def _lookup(values: NDArray[np.float32], pixels: NDArray[np.uint8]) -> Tensor:

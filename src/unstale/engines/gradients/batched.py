@@ -76,7 +76,7 @@ class Batched:
         if read:
             return stacked(read)
         indices = np.stack([self.plan.batches.indices(job.ticket.batch) for job in jobs])
-        batch = converted(self.plan.task.batches(indices, self.plan.device), self.plan.dtype)
+        batch = converted(self.plan.task.together(indices, self.plan.device), self.plan.dtype)
         return laid_out(batch, self.plan.memory_format)
 
     def _gradients(self, points: Tensor, buffers: dict[str, Tensor], batch: Any) -> tuple[Tensor, Tensor]:

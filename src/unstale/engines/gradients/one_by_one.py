@@ -66,7 +66,7 @@ def job(plan: Plan, ticket: Ticket) -> Job:
 def read(plan: Plan, ticket: Ticket) -> tuple[Any, Any]:
     """Read a ticket's batch, with the ticket's random numbers; the forward pass goes on with them."""
     seed_torch(plan.seed, ticket.batch)
-    batch = plan.task.batch(plan.batches.indices(ticket.batch), plan.device)
+    batch = plan.task.batch(plan.batches.indices(ticket.batch), plan.device, (plan.seed, ticket.batch))
     found: tuple[Any, Any] = laid_out(converted(batch, plan.dtype), plan.memory_format)
     return found
 

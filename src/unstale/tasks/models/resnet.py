@@ -10,12 +10,9 @@ from torch.nn.functional import pad, relu
 
 from unstale.checks import whole
 from unstale.errors import ArgumentError
+from unstale.tasks.models.layers import conv3x3, initialise
 
 __all__ = ["ResNet", "resnet8", "resnet20"]
-
-
-def _conv(channels: int, filters: int, stride: int = 1) -> nn.Conv2d:
-    return nn.Conv2d(channels, filters, kernel_size=3, stride=stride, padding=1, bias=False)
 
 
 class Block(nn.Module):
@@ -26,8 +23,8 @@ class Block(nn.Module):
 
     def __init__(self, channels: int, filters: int, stride: int) -> None:
         super().__init__()
-        self.conv1, self.bn1 = _conv(channels, filters, stride), nn.BatchNorm2d(filters)
-        self.conv2, self.bn2 = _conv(filters, filters), nn.BatchNorm2d(filters)
+        self.conv1, self.bn1 = conv3x3(channels, filters, stride), nn.BatchNorm2d(filters)
+        self.conv2, self.bn2 = conv3x3(filters, filters), nn.BatchNorm2d(filters)
         self.stride, self.new_channels = stride, filters - channels
 
     def shortcut(self, x: Tensor) -> Tensor:
@@ -44,8 +41,7 @@ class ResNet(nn.Module):
     """A ResNet of ``depth`` = 6n + 2 layers: three stages of n blocks with w, 2w and 4w filters.
 
     Maps (B, channels, H, W) of any H and W to (B, classes) logits, by global average pooling.
-    Convolutions start Kaiming-normal with fan_out (He et al. 2015 derive both fans and find either enough; this one
-    keeps the size of gradients), the classifier's bias at 0, the rest as torch has it.
+    Weights start as `layers.initialise` says.
 
     Raises: ArgumentError for a depth that is not 8, 14, 20, …, or other sizes below 1.
     """
@@ -58,24 +54,18 @@ class ResNet(nn.Module):
                 f"depth must be 6n + 2, got {depth}; the nearest are {6 * blocks + 2} and {6 * blocks + 8}"
             )
         width = whole("width", width, 1)
-        self.conv, self.bn = _conv(whole("channels", channels, 1), width), nn.BatchNorm2d(width)
+        self.conv, self.bn = conv3x3(whole("channels", channels, 1), width), nn.BatchNorm2d(width)
         self.stages = nn.Sequential(
             _stage(blocks, width, width), _stage(blocks, width, 2 * width), _stage(blocks, 2 * width, 4 * width)
         )
         self.classifier = nn.Linear(4 * width, whole("classes", classes, 1))
-        self._initialise()
+        initialise(self)
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, channels, H, W) → (B, classes)."""
         features = self.stages(relu(self.bn(self.conv(images))))
         logits: Tensor = self.classifier(features.mean(dim=(2, 3)))
         return logits
-
-    def _initialise(self) -> None:
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        nn.init.zeros_(self.classifier.bias)
 
 
 def _stage(blocks: int, channels: int, filters: int) -> nn.Sequential:
@@ -89,5 +79,8 @@ def resnet8(width: int = 16, channels: int = 3, classes: int = 10) -> ResNet:
 
 
 def resnet20(width: int = 16, channels: int = 3, classes: int = 10) -> ResNet:
-    """The ResNet of 20 layers: 269,722 parameters at width 16, 3 channels, 10 classes."""
+    """The ResNet of 20 layers: 269,722 parameters at width 16, 3 channels, 10 classes.
+
+    With projections as shortcuts ("option B"), which the paper does not use on CIFAR, there would be 272,474.
+    """
     return ResNet(20, width, channels, classes)
