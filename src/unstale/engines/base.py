@@ -90,12 +90,17 @@ class Plan:
         checks.choice("memory_format", self.memory_format, get_args(MemoryFormat))
         # Both look at their arguments when they are made: better now than after the data are loaded.
         assert self.batches.per_epoch
+        if self.task.streams is not None and self.workers > self.task.streams:
+            raise ArgumentError(
+                f"workers must be at most the {self.task.streams} streams of task {self.task.name!r}, for each has one "
+                f"at a time, got {self.workers}; pass the task streams={self.workers} or more"
+            )
         assert callable(self.schedule)
 
     @cached_property
     def batches(self) -> Batches:
         """Which examples make batch number k."""
-        return Batches(self.task.train_size, self.batch_size, self.seed, self.drop_last)
+        return self.task.batches(self.batch_size, self.seed, self.drop_last)
 
     @cached_property
     def schedule(self) -> schedules.Schedule:
@@ -127,6 +132,7 @@ class Plan:
             batch_norm=self.batch_norm,
             batches=self.pushes,
             batches_per_epoch=self.batches.per_epoch,
+            batches_per_stream=self.batches.per_stream,
             executor=kernels.for_run(self.executor, self.pushes),
         )
 

@@ -21,7 +21,7 @@ from unstale.checks import whole
 from unstale.describe import Plain, describe
 from unstale.errors import ArgumentError
 from unstale.nested import moved
-from unstale.tasks.batches import examples, fingerprint
+from unstale.tasks.batches import Batches, Numbered, examples, fingerprint
 
 __all__ = ["Batch", "Evaluation", "Task", "forward"]
 
@@ -84,6 +84,9 @@ class Task:
         self.higher_is_better = higher_is_better and score is not None
         self.score_name = "loss" if score is None else score_name
 
+    streams: int | None = None
+    """Into how many streams an epoch's batches are cut (`unstale.tasks.StreamTask`); None: they make none."""
+
     @property
     def train_size(self) -> int:
         """Training examples."""
@@ -108,6 +111,10 @@ class Task:
             torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed accelerators too, and leave it so
             return _ready(self._model())
 
+    def batches(self, batch_size: int, seed: int, drop_last: bool = False) -> Numbered:
+        """Which examples make batch number k."""
+        return Batches(self.train_size, batch_size, seed, drop_last)
+
     def batch(self, indices: NDArray[np.int64], device: torch.device | str = "cpu") -> Batch:
         """The training examples ``indices``, (B,) int64, as (inputs, target) on ``device``."""
         inputs, target = self._train.take(indices)
@@ -120,6 +127,12 @@ class Task:
         """
         inputs, target = batch
         return self._loss(forward(model, inputs), target)
+
+    def step(
+        self, model: Callable[..., Any], batch: Batch, memory: tuple[Tensor, ...] = ()
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The mean loss, and what the batch leaves to the next one of its stream: nothing, where there are none."""
+        return self.loss_of(model, batch), ()
 
     def evaluate(self, model: nn.Module, device: torch.device | str = "cpu", batch_size: int = 1024) -> Evaluation:
         """Loss and score over the test set, each example counting the same.
