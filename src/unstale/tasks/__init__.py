@@ -14,6 +14,8 @@ from unstale.tasks.digits import digits
 from unstale.tasks.images import fashion_mnist, read_idx
 from unstale.tasks.quadratic import Quadratic, quadratic
 from unstale.tasks.scores import accuracy
+from unstale.tasks.streams import StreamTask
+from unstale.tasks.text import synthetic_text, text, wikitext
 
 __all__ = [
     "Batch",
@@ -21,6 +23,7 @@ __all__ = [
     "Entry",
     "Evaluation",
     "Quadratic",
+    "StreamTask",
     "Task",
     "accuracy",
     "catalogue",
@@ -31,6 +34,9 @@ __all__ = [
     "names",
     "quadratic",
     "read_idx",
+    "synthetic_text",
+    "text",
+    "wikitext",
 ]
 
 
@@ -45,6 +51,12 @@ _TASKS: dict[str, tuple[Callable[..., Task], Entry]] = {
     "digits": (digits, Entry("1,797 handwritten digits of 8x8 pixels; trains in seconds", "UCI, in scikit-learn")),
     "fashion_mnist": (fashion_mnist, Entry("70,000 pictures of clothes, 28x28 pixels, 10 classes", "arXiv 1708.07747")),
     "quadratic": (quadratic, Entry("least squares with a known optimum, to check theory on", "drawn from a seed")),
+    "synthetic_text": (
+        synthetic_text,
+        Entry("words of WikiText-103's number, to try out full size", "drawn from a seed"),
+    ),
+    "text": (text, Entry("any text file, by byte or word; Python's reference if none", "your file, or pydoc_data")),
+    "wikitext": (wikitext, Entry("WikiText-103 or -2 by word, the paper's language task", "arXiv 1609.07843")),
 }
 
 

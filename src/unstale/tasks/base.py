@@ -142,7 +142,7 @@ class Task:
         """
         batch_size = whole("batch_size", batch_size, 1)
         losses = scores = 0.0
-        with _evaluating(model):
+        with evaluating(model):
             for start in range(0, self.test_size, batch_size):
                 indices = np.arange(start, min(start + batch_size, self.test_size), dtype=np.int64)
                 inputs, target = moved(self._test.take(indices), device)
@@ -196,7 +196,8 @@ def _scalar(name: str, value: Any) -> Any:
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """The model in evaluation mode and without gradients; then each of its parts in its previous mode."""
     modes = [(module, module.training) for module in model.modules()]
     try:
         model.eval()

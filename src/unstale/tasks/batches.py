@@ -23,7 +23,8 @@ _STREAM = 0xBA7C4  # keeps these permutations apart from any other use of (seed,
 
 
 @lru_cache(maxsize=8)
-def _permutation(size: int, seed: int, epoch: int) -> NDArray[np.int64]:
+def permutation(size: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """(size,) the order of an epoch's data; not to be written to."""
     order = np.random.default_rng([seed, epoch, _STREAM]).permutation(size).astype(np.int64, copy=False)
     order.flags.writeable = False
     return order
@@ -87,7 +88,7 @@ class Batches:
     def indices(self, batch: int) -> NDArray[np.int64]:
         """The examples of batch number ``batch``: (B,) int64, a fresh array."""
         start = whole("batch", batch, 0) % self.per_epoch * self.batch_size
-        return _permutation(self.size, self.seed, self.epoch(batch))[start : start + self.batch_size].copy()
+        return permutation(self.size, self.seed, self.epoch(batch))[start : start + self.batch_size].copy()
 
 
 class Examples(Protocol):

@@ -9,10 +9,23 @@ from torch import nn
 
 from unstale.checks import whole
 from unstale.errors import UnknownNameError
+from unstale.tasks.models.adaptive import Vocabulary
+from unstale.tasks.models.language import for_text
 from unstale.tasks.models.mlp import MLP
 from unstale.tasks.models.resnet import ResNet, resnet8, resnet20
+from unstale.tasks.models.transformer_xl import Shape, TransformerXL
 
-__all__ = ["MLP", "ResNet", "for_images", "resnet8", "resnet20"]
+__all__ = [
+    "MLP",
+    "ResNet",
+    "Shape",
+    "TransformerXL",
+    "Vocabulary",
+    "for_images",
+    "for_text",
+    "resnet8",
+    "resnet20",
+]
 
 _WIDTHS = {"mlp": 256, "resnet8": 8, "resnet20": 16}
 _RESNETS = {"resnet8": resnet8, "resnet20": resnet20}
