@@ -12,7 +12,7 @@ from unstale.tasks.scores import commonest_class_share
 
 
 def test_names_and_catalogue() -> None:
-    assert tasks.names() == ["digits", "fashion_mnist", "quadratic"]
+    assert tasks.names() == ["digits", "fashion_mnist", "quadratic", "synthetic_text", "text", "wikitext"]
     assert list(tasks.catalogue()) == tasks.names()
     for summary, source in tasks.catalogue().values():
         assert 0 < len(summary) <= 70
@@ -38,7 +38,7 @@ def test_get_refuses() -> None:
 
 
 def test_importing_needs_torch_and_numpy_only() -> None:
-    heavy = "{'sklearn', 'pandas', 'scipy', 'matplotlib', 'pyarrow'}"
+    heavy = "{'sklearn', 'datasets', 'pydoc_data', 'pandas', 'scipy', 'matplotlib', 'pyarrow'}"
     code = f"import sys, unstale.tasks; print(sorted({heavy} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 

@@ -18,6 +18,14 @@ WORKERS, SEEDS = (4, 16, 32), 2
 _FEW_EXAMPLES = MappingProxyType({"epochs": 30, "batch_size": 32, "drop_last": True})
 _MANY_EXAMPLES = MappingProxyType({"epochs": 10, "batch_size": 128, "drop_last": True})
 
+# Transformer-XL's own recipe (Dai et al. 2019): 200,000 steps of 60 columns, which is 17.4 epochs of the 11,520 batches
+# that 64 streams make of WikiText-103. The learning rate is for Adam, with gradients clipped at a norm of 0.25.
+_PUBLISHED_TEXT = MappingProxyType(
+    {"epochs": 200_000 / 11_520, "batch_size": 60, "lr": Recipe(lr=2.5e-4, decay="cosine")}
+)
+_LITTLE_TEXT = MappingProxyType({"epochs": 1, "batch_size": 16, "lr": Recipe(lr=0.1, warmup=0.03, decay="cosine")})
+_TEXTS = ("synthetic_text", "text", "wikitext")
+
 _RECIPES: dict[tuple[str, str], dict[str, Any]] = {
     ("digits", "mlp"): {**_FEW_EXAMPLES, "lr": Recipe(lr=0.03, warmup=0.03)},
     ("digits", "resnet8"): {**_FEW_EXAMPLES, "lr": Recipe(lr=0.1, warmup=0.03)},
@@ -25,6 +33,8 @@ _RECIPES: dict[tuple[str, str], dict[str, Any]] = {
     ("fashion_mnist", "mlp"): {**_MANY_EXAMPLES, "lr": Recipe(lr=0.03, warmup=0.03)},
     ("fashion_mnist", "resnet8"): {**_MANY_EXAMPLES, "lr": Recipe(lr=0.1, warmup=0.03)},
     ("fashion_mnist", "resnet20"): {**_MANY_EXAMPLES, "lr": Recipe(lr=0.1, warmup=0.03)},
+    **{(task, "transformer_xl"): {**_PUBLISHED_TEXT} for task in _TEXTS},
+    **{(task, f"transformer_xl_{size}"): {**_LITTLE_TEXT} for task in _TEXTS for size in ("small", "tiny")},
     ("quadratic", "point"): {**_FEW_EXAMPLES, "lr": Recipe(lr=0.1)},
 }
 

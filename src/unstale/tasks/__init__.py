@@ -53,7 +53,7 @@ _TASKS: dict[str, tuple[Callable[..., Task], Entry]] = {
     "quadratic": (quadratic, Entry("least squares with a known optimum, to check theory on", "drawn from a seed")),
     "synthetic_text": (
         synthetic_text,
-        Entry("words of WikiText-103's number, to try out full size", "drawn from a seed"),
+        Entry("words from a seed, to try out models of full size", "Zipf's law"),
     ),
     "text": (text, Entry("any text file, by byte or word; Python's reference if none", "your file, or pydoc_data")),
     "wikitext": (wikitext, Entry("WikiText-103 or -2 by word, the paper's language task", "arXiv 1609.07843")),

@@ -105,9 +105,7 @@ def wikitext_parts(corpus: str, root: Path | None) -> Parts:
     try:
         import datasets
     except ImportError as error:
-        raise DataError(
-            f"{corpus} without root= needs the package datasets, which is not installed; {remedy}"
-        ) from error
+        raise DataError(f"{corpus} without root= needs the package datasets, which is missing; {remedy}") from error
     try:
         found = datasets.load_dataset("Salesforce/wikitext", f"{corpus}-v1")
         return Parts(*(list(found[part]["text"]) for part in ("train", "validation", "test")))

@@ -51,7 +51,8 @@ def text(
     ``target``, ``memory``, ``dropout``: predictions in a segment, positions remembered, and dropout, instead.
     ``streams``: see `StreamTask`; so many workers at most.
 
-    Raises: DataError, naming the file, if it is missing, empty, not UTF-8 or too short; ArgumentError, UnknownNameError.
+    Raises: DataError, naming the file, if it is missing, empty, not UTF-8 or too short; ArgumentError or
+        UnknownNameError for the rest.
     """
     choice("level", level, LEVELS)
     parts = python_reference() if root is None else local_parts(Path(root))
@@ -129,8 +130,8 @@ def _task(
     target = whole("target", segment if target is None else target, 1)
     if len(train) <= target * whole("streams", streams, 1) or len(scored) < 2:
         raise DataError(
-            f"{source} is too short: {len(train):,} symbols to learn from must give each of {streams} streams a segment "
-            f"of {target}, and {len(scored):,} be enough to score; pass a longer text, or fewer streams"
+            f"{source} is too short: {len(train):,} symbols to learn from must give each of {streams} streams a "
+            f"segment of {target}, and {len(scored):,} be enough to score; pass a longer text, or fewer streams"
         )
     return StreamTask(
         build,

@@ -21,7 +21,7 @@ INIT_STD, PROJECTION_STD = 0.02, 0.01
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """``size`` symbols, the most frequent first, cut into bands at ``cutoffs``; band i has width // div_val**i features.
+    """``size`` symbols, the most frequent first, in bands cut at ``cutoffs``; band i has width // div_val**i features.
 
     Raises: ArgumentError unless the cutoffs ascend within the vocabulary, and every band has a feature.
     """
@@ -49,9 +49,7 @@ class Vocabulary:
         """The features of each band's embedding. Raises: ArgumentError if a band would have none."""
         found = [width // self.div_val**band for band in range(len(self.bands))]
         if not found[-1]:
-            raise ArgumentError(
-                f"div_val must leave the last band a feature, got width {width} // {self.div_val}^n = 0"
-            )
+            raise ArgumentError(f"div_val must leave the last band a feature, got {self.div_val} for width {width}")
         return found
 
 
@@ -66,9 +64,8 @@ class AdaptiveEmbedding(nn.Module):
     def __init__(self, vocabulary: Vocabulary, width: int) -> None:
         super().__init__()
         self.vocabulary, self.width = vocabulary, width
-        shapes = [
-            (stop - start, n) for (start, stop), n in zip(vocabulary.bands, vocabulary.widths(width), strict=True)
-        ]
+        widths = vocabulary.widths(width)
+        shapes = [(stop - start, n) for (start, stop), n in zip(vocabulary.bands, widths, strict=True)]
         self.tables = nn.ParameterList(_normal(shape, INIT_STD) for shape in shapes)
         projected = shapes if vocabulary.div_val > 1 else []
         self.projections = nn.ParameterList(_normal((width, n), PROJECTION_STD) for _, n in projected)

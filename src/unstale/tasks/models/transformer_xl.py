@@ -48,7 +48,7 @@ class Predicted(NamedTuple):
 class TransformerXL(nn.Module):
     """Transformer-XL with relative positions, segment-level recurrence and tied adaptive embeddings and softmax.
 
-    Maps (B, t) symbols, the (B, t) that follow each, and the memory, at most ``shape.memory`` positions, to `Predicted`.
+    Maps (B, t) symbols, the (B, t) that follow each, and a memory of at most ``shape.memory`` positions to `Predicted`.
     The memory is one tensor (layers, B, m, width), the inputs of every layer, without gradients; none means m = 0.
     LayerNorm comes after the residual. Weights are normal with σ = 0.02, LayerNorm's around 1, biases 0, projections
     of narrow bands σ = 0.01: the authors' code, whose PyTorch version also shares u and v among layers, ties input and
