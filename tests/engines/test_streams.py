@@ -22,7 +22,7 @@ from unstale.tasks.models import Shape, TransformerXL, Vocabulary
 UNEQUAL = Gamma(cv=0.3, heterogeneity=0.6)
 
 
-def reading(streams: int = 6, dropout: float = 0.0, length: int = 600) -> StreamTask:
+def reading(streams: int = 6, dropout: float = 0.0, length: int = 300) -> StreamTask:
     shape = Shape(layers=2, width=8, heads=2, head_width=4, inner=8, dropout=dropout, memory=4)
     text = torch.randint(7, (length,), generator=torch.Generator().manual_seed(0))
     return StreamTask(lambda: TransformerXL(Vocabulary(7), shape), text, text[:53], target=4, streams=streams)
@@ -36,7 +36,7 @@ def trained(task: StreamTask, method: str = "dana_ga", workers: int = 4, **plan:
 @pytest.mark.parametrize("dropout", [0.0, 0.2])
 def test_one_worker_and_one_stream_are_the_usual_training_loop(dropout: float) -> None:
     """Memory from segment to segment, and none at the start of an epoch; random numbers are each batch's own."""
-    task = reading(streams=1, dropout=dropout)
+    task = reading(streams=1, dropout=dropout, length=130)
     run = trained(task, "nag_asgd", 1, dtype=torch.float64)
     cut = task.batches(3, 0)
     model = task.build(0).double()
@@ -99,7 +99,7 @@ def equal_losses(one: Run, other: Run) -> bool:
 
 def test_memory_matters() -> None:
     """The same run by a model that forgets is another one, from a stream's second batch on."""
-    with_memory, without = trained(reading(streams=1), "asgd", 1), trained(forgetting(), "asgd", 1)
+    with_memory, without = (trained(task, "asgd", 1, epochs=0.2) for task in (reading(streams=1), forgetting()))
     one, two = (run.history["loss"].tolist() for run in (with_memory, without))
     assert one[0] == two[0]
     assert one[1] != two[1]
@@ -111,12 +111,12 @@ def forgetting() -> StreamTask:
             return super().forward(symbols, targets)
 
     shape = Shape(layers=2, width=8, heads=2, head_width=4, inner=8, dropout=0.0, memory=4)
-    text = torch.randint(7, (600,), generator=torch.Generator().manual_seed(0))
+    text = torch.randint(7, (300,), generator=torch.Generator().manual_seed(0))
     return StreamTask(lambda: Forgetting(Vocabulary(7), shape), text, text[:53], target=4, streams=1)
 
 
 def test_it_learns_and_is_scored_by_perplexity() -> None:
-    text = torch.arange(1200) % 5
+    text = torch.arange(600) % 5
     shape = Shape(layers=1, width=16, heads=2, head_width=8, inner=16, dropout=0.0, memory=4)
     task = StreamTask(lambda: TransformerXL(Vocabulary(5), shape), text, text[:60], target=8, streams=4, chance=5.0)
     run = trained(task, "ga", epochs=8, lr=0.05)

@@ -56,7 +56,7 @@ def test_the_order_of_streams_depends_on_seed_and_epoch() -> None:
 @pytest.mark.parametrize("wrong", [{"columns": 0}, {"target": 0}, {"streams": 0}, {"streams": 11}, {"target": 51}])
 def test_cuts_that_cannot_be_are_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(ArgumentError):
-        Segments(**{"size": 100, "columns": 2, "target": 5, "streams": 2, "seed": 0, **wrong})
+        Segments(seed=0, **{"size": 100, "columns": 2, "target": 5, "streams": 2, **wrong})  # type: ignore[arg-type]
 
 
 class Noting(nn.Module):

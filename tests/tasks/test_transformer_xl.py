@@ -37,7 +37,8 @@ def counted(vocabulary: Vocabulary, s: Shape) -> int:
     attention = s.width * s.heads * s.head_width * 5 + 2 * s.width
     inner = 2 * s.width * s.inner + s.inner + s.width + 2 * s.width
     shared = 2 * s.heads * s.head_width
-    return sum(tables) + vocabulary.size + projections + bands + shared + s.layers * (attention + inner)
+    found: int = sum(tables) + vocabulary.size + projections + bands + shared + s.layers * (attention + inner)
+    return found
 
 
 def size(module: nn.Module) -> int:
@@ -188,6 +189,8 @@ def test_adaptive_softmax_is_torchs(div_val: int) -> None:
         theirs.head.bias.copy_(torch.cat([ours.biases[0], ours.band_bias]))
         for number, tail in enumerate(theirs.tail, 1):
             down, out = list(tail.children())
+            assert isinstance(down, nn.Linear)
+            assert isinstance(out, nn.Linear)
             down.weight.copy_(shared.projections[number].T if div_val > 1 else torch.eye(8))
             out.weight.copy_(shared.tables[number])
     hidden, targets = torch.randn(40, 8).double(), torch.arange(40) % 30

@@ -36,7 +36,7 @@ def _option(help_: str, panel: str, *names: str, metavar: str | None = None) -> 
 class Settings:
     """As given; None where the task's recipe decides."""
 
-    model: Annotated[str | None, _option("The model, such as mlp, resnet8, resnet20.", _DATA)] = None
+    model: Annotated[str | None, _option("The model, such as mlp, resnet8, transformer_xl.", _DATA)] = None
     task_option: Annotated[
         list[str] | None, _option("Of the task: width=4, root=/data; repeatable.", _DATA, metavar="NAME=VALUE")
     ] = None

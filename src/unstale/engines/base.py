@@ -25,7 +25,8 @@ from unstale.kernels import Executor
 from unstale.methods import Method
 from unstale.record import Run
 from unstale.server import NonFinite, Server
-from unstale.tasks import Batches, Task
+from unstale.tasks import Task
+from unstale.tasks.batches import Numbered
 
 __all__ = ["Engine", "Plan"]
 
@@ -98,7 +99,7 @@ class Plan:
         assert callable(self.schedule)
 
     @cached_property
-    def batches(self) -> Batches:
+    def batches(self) -> Numbered:
         """Which examples make batch number k."""
         return self.task.batches(self.batch_size, self.seed, self.drop_last)
 

@@ -117,7 +117,8 @@ def wikitext_parts(corpus: str, root: Path | None) -> Parts:
 def by_bytes(parts: Parts) -> Encoded:
     """One symbol a byte of UTF-8, 256 in all."""
     texts = (bytearray("".join(lines).encode()) for lines in parts)
-    return Encoded(*(torch.frombuffer(text, dtype=torch.uint8).int() for text in texts), symbols=BYTES)
+    train, valid, test = (torch.frombuffer(text, dtype=torch.uint8).int() for text in texts)
+    return Encoded(train, valid, test, BYTES)
 
 
 def by_words(parts: Parts, min_count: int = 1) -> Encoded:
@@ -132,7 +133,8 @@ def by_words(parts: Parts, min_count: int = 1) -> Encoded:
     kept[UNKNOWN] += counts.total() - kept.total()
     kept.pop(EOS, None)
     numbers = {EOS: 0, **{word: k for k, (word, _) in enumerate(kept.most_common(), 1)}}
-    return Encoded(*(_numbered(lines, numbers) for lines in parts), symbols=len(numbers))
+    train, valid, test = (_numbered(lines, numbers) for lines in parts)
+    return Encoded(train, valid, test, len(numbers))
 
 
 def _numbered(lines: Iterable[str], numbers: dict[str, int]) -> Tensor:

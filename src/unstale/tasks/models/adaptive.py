@@ -80,7 +80,8 @@ class AdaptiveEmbedding(nn.Module):
             rows = embedding((flat - start).clamp(0, stop - start - 1), self.tables[number])
             rows = linear(rows, self.projections[number]) if self.projections else rows
             found = found + torch.where(inside, rows, 0.0)
-        return found.view(*symbols.shape, self.width) * math.sqrt(self.width)
+        scaled: Tensor = found.view(*symbols.shape, self.width) * math.sqrt(self.width)
+        return scaled
 
 
 class AdaptiveSoftmax(nn.Module):

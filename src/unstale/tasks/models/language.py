@@ -35,7 +35,10 @@ def for_text(
     if model not in _SHAPES:
         raise UnknownNameError("model", model, _SHAPES)
     usual = _SHAPES[model]
-    given = {"memory": memory, "dropout": dropout}
-    shape = replace(usual, **{name: value for name, value in given.items() if value is not None})
+    shape = replace(
+        usual,
+        memory=usual.memory if memory is None else memory,
+        dropout=usual.dropout if dropout is None else dropout,
+    )
     vocabulary = Vocabulary(symbols, tuple(cut for cut in WIKITEXT_CUTOFFS if cut < symbols))
     return partial(TransformerXL, vocabulary, shape), usual.memory
