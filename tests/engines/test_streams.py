@@ -126,8 +126,10 @@ def test_it_learns_and_is_scored_by_perplexity() -> None:
 
 
 def test_more_workers_than_streams_are_refused() -> None:
-    with pytest.raises(ArgumentError, match=r"workers must be at most the 6 streams .* got 7; pass the task streams=7"):
-        Plan(task=reading(), method=get("asgd"), workers=7, batch_size=3)
+    for workers, epochs, streams in ((7, 1.0, 6), (7, 3.0, 6), (4, 0.5, 3)):
+        rule = rf"workers must be at most the {streams} streams .* got {workers}; pass the task more streams"
+        with pytest.raises(ArgumentError, match=rule):
+            Plan(task=reading(), method=get("asgd"), workers=workers, batch_size=3, epochs=epochs)
     with pytest.raises(ArgumentError, match="must fill streams"):
         Plan(task=reading(), method=get("asgd"), workers=2, batch_size=50)
 

@@ -91,12 +91,20 @@ class Plan:
         checks.choice("memory_format", self.memory_format, get_args(MemoryFormat))
         # Both look at their arguments when they are made: better now than after the data are loaded.
         assert self.batches.per_epoch
-        if self.task.streams is not None and self.workers > self.task.streams:
-            raise ArgumentError(
-                f"workers must be at most the {self.task.streams} streams of task {self.task.name!r}, for each has one "
-                f"at a time, got {self.workers}; pass the task streams={self.workers} or more"
-            )
         assert callable(self.schedule)
+        self._check_streams()
+
+    def _check_streams(self) -> None:
+        length = self.batches.per_stream
+        if length is None or self.task.streams is None:
+            return
+        # A training of less than an epoch does not come to all of them.
+        streams = min(self.task.streams, math.ceil(self.pushes / length))
+        if self.workers > streams:
+            raise ArgumentError(
+                f"workers must be at most the {streams} streams that {self.epochs:g} epochs of task {self.task.name!r} "
+                f"have, for each has one at a time, got {self.workers}; pass the task more streams"
+            )
 
     @cached_property
     def batches(self) -> Numbered:
