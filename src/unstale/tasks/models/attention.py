@@ -13,9 +13,10 @@ __all__ = ["RelativeAttention", "distances"]
 
 def distances(width: int, longest: int, like: Tensor) -> Tensor:
     """Sines, then cosines, of the distances ``longest`` − 1 … 0: (longest, width), of ``like``'s dtype and device."""
-    rates = 10_000.0 ** -(torch.arange(0, width, 2, device=like.device, dtype=like.dtype) / width)
-    angles = torch.outer(torch.arange(longest - 1, -1, -1, device=like.device, dtype=like.dtype), rates)
-    return torch.cat([angles.sin(), angles.cos()], dim=1)[:, :width]
+    wide = torch.promote_types(like.dtype, torch.float32)  # bfloat16 cannot tell large distances apart
+    rates = 10_000.0 ** -(torch.arange(0, width, 2, device=like.device, dtype=wide) / width)
+    angles = torch.outer(torch.arange(longest - 1, -1, -1, device=like.device, dtype=wide), rates)
+    return torch.cat([angles.sin(), angles.cos()], dim=1)[:, :width].to(like.dtype)
 
 
 class RelativeAttention(nn.Module):
