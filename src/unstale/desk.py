@@ -54,6 +54,7 @@ class Desk:
     def leave(self, worker: int, *, failed: bool) -> None:
         """A worker is gone; its batch goes back into the queue."""
         self.supersede(worker, failed=failed)
+        self.ledger.queue.release(worker)
         self.workers.remove(worker)
         self.waiting.discard(worker)
         self.given.pop(worker, None)
@@ -110,8 +111,12 @@ class Desk:
     def _startable(self, workers: Iterable[int]) -> tuple[int, ...]:
         if not self.ledger.available:
             return ()
-        held, gate = frozenset(self.held) - {GONE}, self.method.gate
-        return tuple(worker for worker in workers if gate.open(Standing(worker, held, self.workers, self.given)))
+        gate, offers = self.method.gate, self.ledger.queue.offers
+        # A worker for whom nothing is left must not hold up those that others are not to run ahead of.
+        held, living = frozenset(self.held) - {GONE}, self.ledger.queue.employed(self.workers)
+        return tuple(
+            worker for worker in workers if offers(worker) and gate.open(Standing(worker, held, living, self.given))
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values only."""

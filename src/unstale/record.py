@@ -26,6 +26,8 @@ HISTORY_COLUMNS = {
     "push": "int64",
     "progress": "float64",
     "epoch": "int64",
+    "stream": "int64",
+    "reset": "bool",
     "time": "float64",
     "worker": "int64",
     "delay": "int64",
@@ -67,6 +69,8 @@ class Recorder:
             "push": self.pushes,
             "progress": receipt.progress,
             "epoch": ticket.epoch,
+            "stream": -1 if ticket.start.stream is None else ticket.start.stream,
+            "reset": ticket.start.reset,
             "time": time,
             "worker": receipt.worker,
             "delay": receipt.delay,
@@ -118,7 +122,8 @@ class Run:
 
     config: what it was, as JSON values. params: the model's parameters and buffers by name.
     history: one row per push. push counts from 0; progress and lr are those before the push; epoch is the data epoch
-        of its batch; time is simulated, in units of the clock; gap, normalised_gap, penalty as in `Receipt`.
+        of its batch; stream is that of its batch (-1 for none), and reset tells that the stream's memory was lost
+        before it; time is simulated, in units of the clock; gap, normalised_gap, penalty as in `Receipt`.
     evaluations: one row per evaluation of θ: progress (epochs), time, pushes so far, loss and score on the test set.
     status: "finished", "stopped" (by a callback or at divergence), "interrupted" or "failed". seconds: of wall time.
     cancelled: gradients given up while they were computed. quarantined: batches given up after three failures.

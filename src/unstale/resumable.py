@@ -28,6 +28,7 @@ class Resumable(View):
             "desk": self._desk.state_dict(),
             "stepper": self._stepper.state_dict(),
             "buffers": self.buffers.state_dict(),
+            "streams": self._memories.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -42,6 +43,7 @@ class Resumable(View):
         self._desk.load_state_dict(state["desk"])
         self._stepper.load_state_dict(state["stepper"])
         self.buffers.load_state_dict(state["buffers"])
+        self._memories.load_state_dict(state["streams"])
 
     def outstanding(self) -> tuple[Ticket, ...]:
         """Tickets that are out, as the workers have them: what an engine resumes after `load_state_dict`.
@@ -60,8 +62,9 @@ class Resumable(View):
             "layers": [[layer.name, layer.start, layer.stop] for layer in self.layout.layers],
             "dtype": str(self._memory.dtype),
             "batch_norm": self.buffers.policy,
-            "batches": [self._desk.ledger.total, self._desk.ledger.per_epoch],
+            "batches": [self._desk.ledger.total, self._desk.ledger.per_epoch, self._memories.length],
         }
 
     def _ticket(self, entry: Entry, point: Tensor) -> Ticket:
-        return self._desk.ledger.ticket(entry, point, self.buffers.issue(), self.layout)
+        start = self._memories.start(entry)
+        return self._desk.ledger.ticket(entry, point, self.buffers.issue(), self.layout, start)

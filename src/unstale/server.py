@@ -20,6 +20,7 @@ from unstale.methods.steps import Steps
 from unstale.resumable import Resumable
 from unstale.schedules import rate_of_push
 from unstale.stepper import Stepper
+from unstale.streams import Memories
 from unstale.tickets import Entry, Ledger, Ticket
 
 __all__ = ["NonFinite", "Server"]
@@ -40,6 +41,7 @@ class Server(Resumable):
     on_nonfinite: what a gradient with NaN or Inf does: it is refused, raises `NonFiniteError`, or is applied.
     batch_norm: what becomes of BatchNorm's running statistics, see `Buffers`.
     batches, batches_per_epoch: how many batches to accept in all, and per epoch of progress (default: no end, 1).
+    batches_per_stream: so many consecutive batches make a stream, which has a memory (default: no streams).
     executor: "blocks", "compiled", "auto" (compiled once there is enough to do), or an `Executor`.
 
     Raises `ArgumentError` for an argument that breaks these rules. Not thread-safe: an engine calls it from one thread.
@@ -65,6 +67,7 @@ class Server(Resumable):
         batch_norm: Policy = "shared",
         batches: int | None = None,
         batches_per_epoch: int = 1,
+        batches_per_stream: int | None = None,
         executor: str | kernels.Executor = "auto",
     ) -> None:
         checks.choice("on_nonfinite", on_nonfinite, get_args(NonFinite))
@@ -78,7 +81,10 @@ class Server(Resumable):
         memory = partial(self.memory_type, workers=numbers)
         self._stepper = self.stepper_type(steps, self.layout, kernels.executor(executor), memory, vector)
         self._memory = self._stepper.memory
-        self._desk = self.desk_type(self.method, Ledger(batches, batches_per_epoch), numbers)
+        if batches_per_stream is not None:
+            batches_per_stream = checks.whole("batches_per_stream", batches_per_stream, 1)
+        self._memories = Memories(batches_per_stream, vector.device)
+        self._desk = self.desk_type(self.method, Ledger(batches, batches_per_epoch, batches_per_stream), numbers)
 
     # The life of one gradient.
 
@@ -101,15 +107,17 @@ class Server(Resumable):
         lr: float | None = None,
         *,
         buffers: Mapping[str, Tensor] | None = None,
+        memory: Sequence[Tensor] | None = None,
     ) -> Receipt:
         """Hand in a gradient: a (d,) tensor of the parameters' dtype and device, or the module with its ``.grad``s.
 
         A tensor is in the order of ``layout.layers``: the module's own, or group by group where there are groups.
         ``lr`` is η of this push (default: the server's). ``buffers`` are the model's after the forward pass, if it has
-        any and the gradient comes as a tensor. Raises `GradientError` for a gradient that does not fit and
+        any and the gradient comes as a tensor; ``memory`` is what the batch leaves to the next one of its stream, where
+        batches make streams. Raises `GradientError` for a gradient that does not fit and
         `ArgumentError` for a bad ``lr``; then nothing has changed and the ticket still counts.
         """
-        return self._push(ticket, gradient, lr, buffers, reply=False)[0]
+        return self._push(ticket, gradient, lr, buffers, memory, reply=False)[0]
 
     def exchange(
         self,
@@ -118,9 +126,10 @@ class Server(Resumable):
         lr: float | None = None,
         *,
         buffers: Mapping[str, Tensor] | None = None,
+        memory: Sequence[Tensor] | None = None,
     ) -> tuple[Receipt, Ticket | None]:
         """`push`, and `pull` by the same worker, in one pass over memory. After a late or spent ticket, no pull."""
-        receipt, answer = self._push(ticket, gradient, lr, buffers, reply=True)
+        receipt, answer = self._push(ticket, gradient, lr, buffers, memory, reply=True)
         if answer is None and receipt.outcome not in ("late", "spent"):
             answer = self.pull(receipt.worker)
         return receipt, answer
@@ -151,6 +160,7 @@ class Server(Resumable):
         entry, _, _ = self._desk.ledger.standing(ticket)
         if entry is not None:
             self._desk.ledger.give_back(entry, void=True)
+            self._desk.ledger.queue.release(entry.worker)
         return self._settle()
 
     # How.
@@ -161,6 +171,7 @@ class Server(Resumable):
         gradient: Tensor | nn.Module,
         lr: float | None,
         buffers: Mapping[str, Tensor] | None,
+        memory: Sequence[Tensor] | None,
         *,
         reply: bool,
     ) -> tuple[Receipt, Ticket | None]:
@@ -172,6 +183,7 @@ class Server(Resumable):
         vector, buffers = intake.taken(gradient, buffers, self.layout, self._memory)
         intake.unchanged(ticket, self._memory)
         self.buffers.check(buffers)
+        self._memories.check(memory)
         about |= {"lr": rate_of_push(lr, self.lr, self.progress), "delay": self.version - entry.version}
         # Where it is applied all the same, the step itself tells.
         finite = self.on_nonfinite == "apply" or intake.is_finite(vector)
@@ -191,6 +203,7 @@ class Server(Resumable):
             return self._receipt("dropped", about, f"a delay of {about['delay']} is not admitted"), None
         if buffers is not None:
             self.buffers.accept(entry.worker, buffers)
+        self._memories.accept(entry, memory)
         return self._commit(entry, vector, about, reply=reply)
 
     def _commit(

@@ -5,22 +5,33 @@ Batches are numbered 0, 1, 2, … through all epochs. A batch is waiting, out on
 
 from __future__ import annotations
 
-import heapq
 import uuid
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from unstale import checks
 from unstale.flat import Layout, load, load_buffers
+from unstale.queues import queue
 
-__all__ = ["Entry", "Ledger", "Ticket"]
+__all__ = ["Entry", "Ledger", "Start", "Ticket"]
 
 MAX_FAILURES = 3
+
+
+class Start(NamedTuple):
+    """What a ticket of a stream starts from: the stream's number, its memory, and whether that was reset."""
+
+    stream: int | None = None
+    memory: tuple[Tensor, ...] = ()
+    reset: bool = False
+
+
+NO_STREAM = Start()
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +40,7 @@ class Ticket:
 
     ``params`` is valid until the ticket is pushed or superseded, and is to be read only: clone it to change it.
     ``buffers`` are the model buffers to run with (BatchNorm's zeroed, so that they come back with this ticket's share).
+    Where batches make streams, ``start`` tells this one's stream and the memory to start from.
     """
 
     number: int
@@ -40,6 +52,7 @@ class Ticket:
     params: Tensor
     buffers: Mapping[str, Tensor]
     layout: Layout = field(repr=False)
+    start: Start = field(default=NO_STREAM, repr=False)
     # In-place changes of params count up its version; the server compares.
     written: int = field(default=0, repr=False)
 
@@ -72,27 +85,27 @@ class Entry:
 class Ledger:
     """Hands out batches, takes them back, and knows which tickets still count.
 
-    ``total`` batches are to be accepted (None: no end), ``per_epoch`` of them make one epoch.
+    ``total`` batches are to be accepted (None: no end), ``per_epoch`` of them make one epoch, and ``per_stream`` a
+    stream (None: they make none).
     """
 
-    def __init__(self, total: int | None = None, per_epoch: int = 1) -> None:
+    def __init__(self, total: int | None = None, per_epoch: int = 1, per_stream: int | None = None) -> None:
         self.total = None if total is None else checks.whole("batches", total, 1)
         self.per_epoch = checks.whole("batches_per_epoch", per_epoch, 1)
+        self.queue = queue(self.total, per_stream)
         self.incarnations = [uuid.uuid4().hex]
         self.out: dict[tuple[str, int], Entry] = {}
         self.by_worker: dict[int, tuple[str, int]] = {}
         self.accepted = 0
         self.quarantined: list[int] = []
-        self._fresh = 0
         self._number = 0
-        self._returned: list[int] = []
         self._failures: Counter[int] = Counter()
         self._void: set[tuple[str, int]] = set()
 
     @property
     def available(self) -> bool:
         """Whether there is a batch to hand out."""
-        return bool(self._returned) or self.total is None or self._fresh < self.total
+        return self.queue.available
 
     @property
     def settled(self) -> bool:
@@ -105,18 +118,16 @@ class Ledger:
         return self.accepted / self.per_epoch
 
     def issue(self, worker: int, version: int) -> Entry:
-        """The next batch, for ``worker`` at ``version``: one that came back before any new one."""
-        if self._returned:
-            batch = heapq.heappop(self._returned)
-        else:
-            batch, self._fresh = self._fresh, self._fresh + 1
-        entry = Entry((self.incarnations[-1], self._number), worker, version, batch)
+        """The next batch, for ``worker`` at ``version``."""
+        entry = Entry((self.incarnations[-1], self._number), worker, version, self.queue.take(worker))
         self._number += 1
         self.out[entry.key] = entry
         self.by_worker[worker] = entry.key
         return entry
 
-    def ticket(self, entry: Entry, point: Tensor, buffers: Mapping[str, Tensor], layout: Layout) -> Ticket:
+    def ticket(
+        self, entry: Entry, point: Tensor, buffers: Mapping[str, Tensor], layout: Layout, start: Start = NO_STREAM
+    ) -> Ticket:
         """What the worker gets for ``entry``."""
         return Ticket(
             number=entry.key[1],
@@ -128,6 +139,7 @@ class Ledger:
             params=point,
             buffers=buffers,
             layout=layout,
+            start=start,
             written=point._version,
         )
 
@@ -149,6 +161,7 @@ class Ledger:
     def accept(self, entry: Entry) -> None:
         """The batch is done."""
         self._close(entry)
+        self.queue.done(entry.batch)
         self.accepted += 1
         self._failures.pop(entry.batch, None)
 
@@ -157,16 +170,18 @@ class Ledger:
         self._close(entry)
         if void:
             self._void.add(entry.key)
-        heapq.heappush(self._returned, entry.batch)
+        self.queue.put_back(entry.batch)
 
     def fail(self, entry: Entry, *, void: bool) -> None:
         """The same for a batch that did harm; the third time it is quarantined."""
         self._failures[entry.batch] += 1
-        self.give_back(entry, void=void)
-        if self._failures[entry.batch] >= MAX_FAILURES:
-            self._returned.remove(entry.batch)
-            heapq.heapify(self._returned)
-            self.quarantined.append(entry.batch)
+        if self._failures[entry.batch] < MAX_FAILURES:
+            return self.give_back(entry, void=void)
+        self._close(entry)
+        if void:
+            self._void.add(entry.key)
+        self.queue.done(entry.batch)
+        return self.quarantined.append(entry.batch)
 
     def _close(self, entry: Entry) -> None:
         del self.out[entry.key]
@@ -181,9 +196,8 @@ class Ledger:
             "out": [[*e.key, e.worker, e.version, e.batch] for e in self.out.values()],
             "accepted": self.accepted,
             "quarantined": list(self.quarantined),
-            "fresh": self._fresh,
             "number": self._number,
-            "returned": sorted(self._returned),
+            "queue": self.queue.state_dict(),
             "failures": [[batch, times] for batch, times in sorted(self._failures.items())],
             "void": sorted(list(key) for key in self._void),
         }
@@ -196,7 +210,7 @@ class Ledger:
         self.out = {entry.key: entry for entry in entries}
         self.by_worker = {entry.worker: entry.key for entry in entries}
         self.accepted, self.quarantined = state["accepted"], list(state["quarantined"])
-        self._fresh, self._number = state["fresh"], state["number"]
-        self._returned = list(state["returned"])
+        self._number = state["number"]
+        self.queue.load_state_dict(state["queue"])
         self._failures = Counter(dict(state["failures"]))
         self._void = {(incarnation, number) for incarnation, number in state["void"]}

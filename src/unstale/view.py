@@ -11,6 +11,7 @@ from unstale.errors import ArgumentError
 from unstale.flat import Layout
 from unstale.memory import Memory
 from unstale.stepper import Stepper
+from unstale.streams import Memories
 
 __all__ = ["View"]
 
@@ -22,6 +23,7 @@ class View:
     buffers: Buffers
     _stepper: Stepper
     _memory: Memory
+    _memories: Memories
     _desk: Desk
 
     @property

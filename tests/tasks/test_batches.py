@@ -75,7 +75,7 @@ def test_the_cache_is_bounded() -> None:
     plan = Batches(6, 3, 0)
     for k in range(200):
         plan.indices(k)
-    info = batches._permutation.cache_info()
+    info = batches.permutation.cache_info()
     assert info.maxsize is not None
     assert info.currsize <= info.maxsize
 

@@ -13,7 +13,8 @@ from unstale.tasks.scores import commonest_class_share
 
 def test_names_and_catalogue() -> None:
     pictures = ["cifar10", "cifar100", "digits", "fashion_mnist", "imagenet"]
-    assert tasks.names() == [*pictures, "quadratic", "synthetic_images"]
+    made_up = ["quadratic", "synthetic_images", "synthetic_text"]
+    assert tasks.names() == [*pictures, *made_up, "text", "wikitext"]
     assert list(tasks.catalogue()) == tasks.names()
     for summary, source in tasks.catalogue().values():
         assert 0 < len(summary) <= 70
@@ -39,7 +40,9 @@ def test_get_refuses() -> None:
 
 
 def test_importing_needs_torch_and_numpy_only() -> None:
-    heavy = "{'sklearn', 'pandas', 'scipy', 'matplotlib', 'pyarrow', 'datasets', 'huggingface_hub', 'PIL'}"
+    heavy = (
+        "{'sklearn', 'pandas', 'scipy', 'matplotlib', 'pyarrow', 'datasets', 'huggingface_hub', 'PIL', 'pydoc_data'}"
+    )
     code = f"import sys, unstale.tasks; print(sorted({heavy} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 

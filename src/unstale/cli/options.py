@@ -36,7 +36,7 @@ def _option(help_: str, panel: str, *names: str, metavar: str | None = None) -> 
 class Settings:
     """As given; None where the task's recipe decides."""
 
-    model: Annotated[str | None, _option("The model, such as mlp, resnet20, wrn16_4, resnet50.", _DATA)] = None
+    model: Annotated[str | None, _option("The model, such as resnet20, wrn16_4, transformer_xl.", _DATA)] = None
     data: Annotated[str | None, _option("The folder of the task's files.", _DATA, metavar="ROOT")] = None
     task_option: Annotated[
         list[str] | None, _option("Of the task: width=4, root=/data; repeatable.", _DATA, metavar="NAME=VALUE")

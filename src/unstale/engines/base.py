@@ -25,7 +25,8 @@ from unstale.kernels import Executor
 from unstale.methods import Method
 from unstale.record import Run
 from unstale.server import NonFinite, Server
-from unstale.tasks import Batches, Task
+from unstale.tasks import Task
+from unstale.tasks.batches import Numbered
 
 __all__ = ["Engine", "Plan"]
 
@@ -91,11 +92,24 @@ class Plan:
         # Both look at their arguments when they are made: better now than after the data are loaded.
         assert self.batches.per_epoch
         assert callable(self.schedule)
+        self._check_streams()
+
+    def _check_streams(self) -> None:
+        length = self.batches.per_stream
+        if length is None or self.task.streams is None:
+            return
+        # A training of less than an epoch does not come to all of them.
+        streams = min(self.task.streams, math.ceil(self.pushes / length))
+        if self.workers > streams:
+            raise ArgumentError(
+                f"workers must be at most the {streams} streams that {self.epochs:g} epochs of task {self.task.name!r} "
+                f"have, for each has one at a time, got {self.workers}; pass the task more streams"
+            )
 
     @cached_property
-    def batches(self) -> Batches:
+    def batches(self) -> Numbered:
         """Which examples make batch number k."""
-        return Batches(self.task.train_size, self.batch_size, self.seed, self.drop_last)
+        return self.task.batches(self.batch_size, self.seed, self.drop_last)
 
     @cached_property
     def schedule(self) -> schedules.Schedule:
@@ -127,6 +141,7 @@ class Plan:
             batch_norm=self.batch_norm,
             batches=self.pushes,
             batches_per_epoch=self.batches.per_epoch,
+            batches_per_stream=self.batches.per_stream,
             executor=kernels.for_run(self.executor, self.pushes),
         )
 

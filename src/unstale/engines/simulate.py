@@ -167,10 +167,12 @@ class Simulation:
         heapq.heappop(self._events)
         if self.server.waiting:
             # Whoever this releases starts at the same time as this worker: the tie is broken by number.
-            receipt = self.server.push(ticket, computed.gradient, buffers=computed.buffers)
+            receipt = self.server.push(ticket, computed.gradient, buffers=computed.buffers, memory=computed.memory)
             starters = sorted({worker, *receipt.cancelled, *receipt.released})
         else:
-            receipt, answer = self.server.exchange(ticket, computed.gradient, buffers=computed.buffers)
+            receipt, answer = self.server.exchange(
+                ticket, computed.gradient, buffers=computed.buffers, memory=computed.memory
+            )
             self._start(worker, answer)
             starters = sorted({*receipt.cancelled, *receipt.released} - {worker})
         for cancelled in receipt.cancelled:

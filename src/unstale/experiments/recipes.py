@@ -34,6 +34,13 @@ _RESNET20 = _published(160, (80, 120), 0.1, batch_size=128, weight_decay=5e-4)
 _WIDE = _published(200, (60, 120, 160), 0.2, batch_size=128, weight_decay=5e-4)
 # All of it: [M].
 _RESNET50 = _published(90, (30, 60), 0.1, batch_size=256, weight_decay=1e-4)
+# Transformer-XL's own recipe (Dai et al. 2019): 200,000 steps of 60 columns, which is 17.4 epochs of the 11,520 batches
+# that 64 streams make of WikiText-103. The learning rate is for Adam, with gradients clipped at a norm of 0.25.
+_PUBLISHED_TEXT = MappingProxyType(
+    {"epochs": 200_000 / 11_520, "batch_size": 60, "lr": Recipe(lr=2.5e-4, decay="cosine")}
+)
+_LITTLE_TEXT = MappingProxyType({"epochs": 1, "batch_size": 16, "lr": Recipe(lr=0.1, warmup=0.03, decay="cosine")})
+_TEXTS = ("synthetic_text", "text", "wikitext")
 
 _RECIPES: dict[tuple[str, str], dict[str, Any]] = {
     ("digits", "mlp"): {**_FEW_EXAMPLES, "lr": Recipe(lr=0.03, warmup=0.03)},
@@ -50,6 +57,8 @@ _RECIPES: dict[tuple[str, str], dict[str, Any]] = {
     ("cifar100", "wrn"): _WIDE,
     ("imagenet", ""): _RESNET50,
     ("synthetic_images", ""): {"epochs": 1, "lr": Recipe(0.1), "batch_size": 256, "weight_decay": 1e-4},
+    **{(task, "transformer_xl"): {**_PUBLISHED_TEXT} for task in _TEXTS},
+    **{(task, f"transformer_xl_{size}"): {**_LITTLE_TEXT} for task in _TEXTS for size in ("small", "tiny")},
     ("quadratic", "point"): {**_FEW_EXAMPLES, "lr": Recipe(lr=0.1)},
 }
 """By task and family of models: "resnet" is for "resnet8" too, "" for all that have none of their own."""

@@ -16,7 +16,9 @@ from unstale.tasks.imagenet import imagenet
 from unstale.tasks.images import fashion_mnist, read_idx
 from unstale.tasks.quadratic import Quadratic, quadratic
 from unstale.tasks.scores import accuracy
+from unstale.tasks.streams import StreamTask
 from unstale.tasks.synthetic import synthetic_images
+from unstale.tasks.text import synthetic_text, text, wikitext
 
 __all__ = [
     "Batch",
@@ -24,6 +26,7 @@ __all__ = [
     "Entry",
     "Evaluation",
     "Quadratic",
+    "StreamTask",
     "Task",
     "accuracy",
     "catalogue",
@@ -38,6 +41,9 @@ __all__ = [
     "quadratic",
     "read_idx",
     "synthetic_images",
+    "synthetic_text",
+    "text",
+    "wikitext",
 ]
 
 
@@ -63,6 +69,12 @@ _TASKS: dict[str, tuple[Callable[..., Task], Entry]] = {
         synthetic_images,
         Entry("noise in the shape of ImageNet, for models of full size", "drawn from a seed"),
     ),
+    "synthetic_text": (
+        synthetic_text,
+        Entry("words from a seed, to try out models of full size", "Zipf's law"),
+    ),
+    "text": (text, Entry("any text file, by byte or word; Python's reference if none", "your file, or pydoc_data")),
+    "wikitext": (wikitext, Entry("WikiText-103 or -2 by word, the paper's language task", "arXiv 1609.07843")),
 }
 
 

@@ -20,7 +20,7 @@ from unstale.checks import whole
 from unstale.describe import Plain
 from unstale.errors import ArgumentError
 from unstale.nested import moved
-from unstale.tasks.batches import TensorExamples, examples, fingerprint
+from unstale.tasks.batches import Batches, Numbered, TensorExamples, examples, fingerprint
 from unstale.tasks.building import ready, snapshot
 from unstale.tasks.describing import described, name_of, weights
 from unstale.tasks.inputs import Augment, Identity, Prepare, generator
@@ -100,6 +100,9 @@ class Task:
         self.higher_is_better = higher_is_better and score is not None
         self.score_name = "loss" if score is None else score_name
 
+    streams: int | None = None
+    """Into how many streams an epoch's batches are cut (`unstale.tasks.StreamTask`); None: they make none."""
+
     @property
     def train_size(self) -> int:
         """Training examples."""
@@ -123,6 +126,10 @@ class Task:
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed accelerators too, and leave it so
             return ready(self._model())
+
+    def batches(self, batch_size: int, seed: int, drop_last: bool = False) -> Numbered:
+        """Which examples make batch number k."""
+        return Batches(self.train_size, batch_size, seed, drop_last)
 
     def batch(
         self, indices: NDArray[np.int64], device: torch.device | str = "cpu", identity: Identity | None = None
@@ -158,6 +165,12 @@ class Task:
             return in_chunks(partial(self._loss_of, model), model, batch, self.micro_batch)
         return self._loss_of(model, batch)
 
+    def step(
+        self, model: Callable[..., Any], batch: Batch, memory: tuple[Tensor, ...] = ()
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The mean loss, and what the batch leaves to the next one of its stream: nothing, where there are none."""
+        return self.loss_of(model, batch), ()
+
     def evaluate(
         self, model: nn.Module, device: torch.device | str = "cpu", batch_size: int | None = None
     ) -> Evaluation:
@@ -168,7 +181,7 @@ class Task:
         """
         batch_size = self.eval_batch_size if batch_size is None else whole("batch_size", batch_size, 1)
         losses = scores = 0.0
-        with _evaluating(model):
+        with evaluating(model):
             for start in range(0, self.test_size, batch_size):
                 indices = np.arange(start, min(start + batch_size, self.test_size), dtype=np.int64)
                 inputs, target = moved(self._test.take(indices), device)
@@ -232,7 +245,8 @@ def _scalar(name: str, value: Any) -> Any:
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """The model in evaluation mode and without gradients; then each of its parts in its previous mode."""
     modes = [(module, module.training) for module in model.modules()]
     try:
         model.eval()

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any, Protocol, cast
+from typing import Any, ClassVar, Protocol, cast
 
 import numpy as np
 import torch
@@ -17,16 +17,35 @@ from torch.utils.data import IterableDataset, TensorDataset, default_collate
 from unstale.checks import whole
 from unstale.errors import ArgumentError
 
-__all__ = ["Batches", "Examples", "examples", "fingerprint"]
+__all__ = ["Batches", "Examples", "Numbered", "examples", "fingerprint"]
 
 _STREAM = 0xBA7C4  # keeps these permutations apart from any other use of (seed, epoch)
 
 
 @lru_cache(maxsize=8)
-def _permutation(size: int, seed: int, epoch: int) -> NDArray[np.int64]:
+def permutation(size: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """(size,) the order of an epoch's data; not to be written to."""
     order = np.random.default_rng([seed, epoch, _STREAM]).permutation(size).astype(np.int64, copy=False)
     order.flags.writeable = False
     return order
+
+
+class Numbered(Protocol):
+    """Batches by number, k = 0, 1, 2, … through all epochs."""
+
+    @property
+    def per_epoch(self) -> int:
+        """Batches in one pass over the data."""
+
+    @property
+    def per_stream(self) -> int | None:
+        """So many consecutive batches make a stream; None where they make none."""
+
+    def is_full(self, batch: int) -> bool:
+        """Whether batch number ``batch`` is as large as they usually are."""
+
+    def indices(self, batch: int) -> NDArray[np.int64]:
+        """What `Task.batch` takes to read it."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +62,7 @@ class Batches:
     batch_size: int
     seed: int
     drop_last: bool = False
+    per_stream: ClassVar[None] = None
 
     def __post_init__(self) -> None:
         for field, least in (("size", 1), ("batch_size", 1), ("seed", 0)):
@@ -68,7 +88,7 @@ class Batches:
     def indices(self, batch: int) -> NDArray[np.int64]:
         """The examples of batch number ``batch``: (B,) int64, a fresh array."""
         start = whole("batch", batch, 0) % self.per_epoch * self.batch_size
-        return _permutation(self.size, self.seed, self.epoch(batch))[start : start + self.batch_size].copy()
+        return permutation(self.size, self.seed, self.epoch(batch))[start : start + self.batch_size].copy()
 
 
 class Examples(Protocol):

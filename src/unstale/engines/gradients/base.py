@@ -23,11 +23,12 @@ class Job:
 
 @dataclass(frozen=True)
 class Computed:
-    """A gradient, (d,), its loss, and the buffers as the forward pass left them."""
+    """A gradient, (d,), its loss, and the buffers and the stream's memory as the forward pass left them."""
 
     loss: float
     gradient: Tensor
     buffers: Mapping[str, Tensor]
+    memory: tuple[Tensor, ...] = ()
 
 
 class Computer(Protocol):

@@ -18,6 +18,7 @@ from unstale.engines.gradients.one_by_one import OneByOne
 from unstale.engines.gradients.precision import precision
 from unstale.engines.gradients.strategy import Strategy
 from unstale.engines.gradients.tape import Taped
+from unstale.errors import ArgumentError
 from unstale.flat import Layout, split
 from unstale.nested import converted, laid_out, stacked
 
@@ -35,6 +36,8 @@ class Batched:
     """
 
     def __init__(self, plan: Plan, module: nn.Module, layout: Layout, strategy: Strategy) -> None:
+        if plan.task.streams is not None:
+            raise ArgumentError("its streams have a memory, which is carried from ticket to ticket one by one")
         self.plan, self.layout, self.lanes = plan, layout, strategy.lanes
         self._alone = OneByOne(plan, module, layout, keep=True)
         self._module = module

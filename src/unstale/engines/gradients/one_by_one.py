@@ -50,12 +50,12 @@ class OneByOne:
             for name, value in job.ticket.buffers.items():
                 self._buffers[name].copy_(value)
         with torch.enable_grad(), precision(self.plan):
-            loss = self.plan.task.loss_of(self._model, batch)
+            loss, memory = self.plan.task.step(self._model, batch, job.ticket.start.memory)
         loss.backward()
         if not self._keep:
-            return Computed(float(loss.detach()), self._flat.grad, self._buffers)
+            return Computed(float(loss.detach()), self._flat.grad, self._buffers, memory)
         buffers = {name: value.clone() for name, value in self._buffers.items()}
-        return Computed(float(loss.detach()), self._flat.grad.clone(), buffers)
+        return Computed(float(loss.detach()), self._flat.grad.clone(), buffers, memory)
 
 
 def job(plan: Plan, ticket: Ticket) -> Job:

@@ -10,12 +10,28 @@ from torch import nn
 
 from unstale.checks import whole
 from unstale.errors import UnknownNameError
+from unstale.tasks.models.adaptive import Vocabulary
 from unstale.tasks.models.bottleneck import BottleneckResNet, resnet50
+from unstale.tasks.models.language import for_text
 from unstale.tasks.models.mlp import MLP
 from unstale.tasks.models.resnet import ResNet, resnet8, resnet20
+from unstale.tasks.models.transformer_xl import Shape, TransformerXL
 from unstale.tasks.models.wide import WideResNet
 
-__all__ = ["MLP", "BottleneckResNet", "ResNet", "WideResNet", "for_images", "resnet8", "resnet20", "resnet50"]
+__all__ = [
+    "MLP",
+    "BottleneckResNet",
+    "ResNet",
+    "Shape",
+    "TransformerXL",
+    "Vocabulary",
+    "WideResNet",
+    "for_images",
+    "for_text",
+    "resnet8",
+    "resnet20",
+    "resnet50",
+]
 
 _RESNETS: dict[str, tuple[Callable[..., nn.Module], int]] = {
     "resnet8": (resnet8, 8),
