@@ -112,7 +112,7 @@ def constant_gradient_limit(method: Method, workers: int) -> float | None:
         return None
     if not isinstance(method.step_size, methods.Scheduled) or not isinstance(method.correction, methods.NoCorrection):
         return None
-    shared = isinstance(method.update, methods.Sgd | methods.HeavyBall | methods.Nesterov)
+    shared = isinstance(method.update, methods.Sgd | methods.HeavyBall | methods.Nesterov | methods.Adam)
     if isinstance(method.penalty, methods.Gap | methods.NormGap) and shared and isinstance(method.predict, Here):
         return float(workers)
     if _along_all(method):
@@ -147,7 +147,13 @@ def constant_gradients_are_divided_by_their_gap(subject: Subject) -> None:
         ) or subject.method.penalty == methods.Gap("prediction")
 
 
-@contract(lambda method: constant_gradient_limit(method, 4) is not None and method.penalty != methods.Gap("prediction"))
+@contract(
+    lambda method: (
+        constant_gradient_limit(method, 4) is not None
+        and isinstance(method.scale, methods.AverageStep)
+        and method.penalty != methods.Gap("prediction")
+    )
+)
 def penalties_fall_with_the_rate(subject: Subject) -> None:
     """After η falls by k the gap does, but C keeps η_max: P → 1 + (P − 1)/k."""
     drive = _settled(subject, 4, LR, 2000)
