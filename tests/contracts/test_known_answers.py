@@ -190,7 +190,7 @@ def test_ga_with_adam_divides_a_constant_gradient_by_the_workers_then_dips_and_r
 
 
 def apart(one: str, other: str, order: list[int]) -> float:
-    """How far two methods end apart with 8 workers, relative to how far they went; gradients begin with the 9th push."""
+    """How far two methods end apart with 8 workers, relative to how far they went. The first 8 gradients are 0."""
     ends = []
     for name in (one, other):
         server = Server(start(), name, 8)
