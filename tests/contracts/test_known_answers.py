@@ -217,4 +217,4 @@ def test_adam_is_scale_invariant_up_to_epsilon() -> None:
         server = Server(start(), methods.adam(eps=1e-20), 1)
         Drive(server, lambda point, push, scale=scale: scale * smooth()(point, push)).run([0] * 50, 50, LR)  # type: ignore[misc]
         runs.append(server.params)
-    assert close(*runs)
+    assert close(runs[0], runs[1])

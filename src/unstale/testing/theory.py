@@ -167,7 +167,7 @@ def penalties_fall_with_the_rate(subject: Subject) -> None:
 
 @contract(lambda method: isinstance(method.penalty, methods.Gap | methods.NormGap) and every_push_counts(method))
 def early_averages_are_not_biased(subject: Subject) -> None:
-    """C is the root mean square of the steps so far from the first one on: R is divided by 1 − ρⁿ."""
+    """C is the root mean square of the steps so far from the first one on: R (Adam: Q) is divided by 1 − ρⁿ."""
     server = subject.serve(torch.zeros(2, dtype=torch.float64), 2)
     drive = Drive(server, lambda point, push: torch.ones_like(point))
     first = drive.push(0, LR)

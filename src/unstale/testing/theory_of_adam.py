@@ -29,8 +29,8 @@ def one_worker_is_torch_adam(subject: Subject) -> None:
     assert isinstance(update, methods.Adam)
     server = subject.serve(start(), 1, weight_decay=DECAY)
     weights = start().requires_grad_()
-    options = {"betas": (update.beta1, update.beta2), "eps": update.eps, "weight_decay": DECAY}
-    optimiser = _torch_adam(subject.method)([weights], lr=LR, **options)
+    betas = update.beta1, update.beta2
+    optimiser = _torch_adam(subject.method)([weights], LR, betas, update.eps, weight_decay=DECAY)
     pushed = 0
     for step in range(30):
         points, rate = [], decaying(step)
