@@ -48,6 +48,7 @@ def page(entry: Entry) -> str:
         "On the command line: " + listed(f"`{spelling(entry, v)}`" for v in ({}, *entry.variants)) + ".",
         "## Parts",
         parts(method),
+        unit(method),
         "## What the server keeps",
         memory(method),
         "## What the tests hold it to",
@@ -114,6 +115,11 @@ def parts(method: Method) -> str:
         for slot, part in changed.items()
     ]
     return grid(("slot", "question", "part", "answer"), rows) + "\n\nThe other slots are at their defaults."
+
+
+def unit(method: Method) -> str:
+    """What gaps are measured in."""
+    return f"Gaps are measured in units of {code(repr(method.scale))}: {first_line(type(method.scale))}"
 
 
 def memory(method: Method) -> str:

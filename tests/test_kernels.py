@@ -25,7 +25,7 @@ from unstale.testing.laws import decaying
 GROUPS = [Group(slice(0, 40), lr_scale=0.5, weight_decay=0.0)]
 
 
-@pytest.mark.parametrize("spec", ["dana_ga", "ga(per=layer)", "fedbuff(buffer=3)"])
+@pytest.mark.parametrize("spec", ["dana_ga", "ga(per=layer)", "fedbuff(buffer=3)", "ga_adam", "adam(decoupled=True)"])
 def test_compiled_steps_are_the_same_steps(spec: str) -> None:
     servers = [
         Server(start(100), get(spec), 3, weight_decay=0.02, groups=GROUPS, executor=executor)

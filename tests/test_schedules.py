@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -45,6 +46,28 @@ def test_cosine(progress: float, lr: float) -> None:
 def test_cosine_ends_exactly_at_its_floor() -> None:
     assert Cosine(2.5e-4, epochs=7)(7.0) == 0.0
     assert Cosine(0.1, epochs=7, floor=0.01)(8.0) == 0.01
+
+
+@pytest.mark.parametrize("floor", [0.0, 0.02])
+def test_cosine_is_torchs(floor: float) -> None:
+    """torch.optim.lr_scheduler.CosineAnnealingLR over all batches, 7 an epoch."""
+    weights = torch.zeros(1, requires_grad=True)
+    optimiser = torch.optim.Adam([weights], lr=0.1)
+    theirs = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=70, eta_min=floor)
+    for batch in range(71):
+        assert Cosine(0.1, epochs=10, floor=floor)(batch / 7) == pytest.approx(theirs.get_last_lr()[0], abs=1e-15)
+        optimiser.step()
+        theirs.step()
+
+
+def test_a_recipe_warms_up_along_its_cosine() -> None:
+    """The factor of the warm-up times the cosine, which runs from the start of the training to its end."""
+    schedule = Recipe(0.1, warmup=0.2, decay="cosine").build(workers=4, epochs=10)
+    theirs = [0.05 * (1 + math.cos(math.pi * share)) for share in (0.0, 0.1, 0.2, 0.6, 1.0)]
+    factors = [1 / 4, 1 / 4 + 3 / 4 / 2, 1.0, 1.0, 1.0]
+    found = [schedule(progress) for progress in (0.0, 1.0, 2.0, 6.0, 10.0)]
+    assert found == pytest.approx([f * rate for f, rate in zip(factors, theirs, strict=True)], rel=1e-12)
+    assert found[-1] == 0.0
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,19 @@ def test_a_run_is_saved_and_shown(unstale_command: Command, tmp_path: Path) -> N
 def test_options_reach_the_plan(unstale_command: Command) -> None:
     options = [
         *("--lr", "0.2", "--warmup", "0", "--decay", "steps", "--decay-at", "0.25,0.5", "--decay-factor", "0.5"),
-        *("--epochs", "1", "--batch-size", "128", "--seed", "3", "--weight-decay", "0.1", "--keep-last"),
+        *(
+            "--epochs",
+            "1",
+            "--batch-size",
+            "128",
+            "--seed",
+            "3",
+            "--weight-decay",
+            "0.1",
+            "--keep-last",
+            "--clip",
+            "0.25",
+        ),
         *("--eval-every", "0.5", "--batch-norm", "per-worker", "--on-nonfinite", "reject", "--executor", "blocks"),
         *("--clock-option", "cv=0.2", "--heterogeneity", "0.6", "--task-option", "width=4", "--model", "mlp"),
     ]
@@ -51,12 +63,19 @@ def test_options_reach_the_plan(unstale_command: Command) -> None:
         "batch_size": 128,
         "seed": 3,
         "weight_decay": 0.1,
+        "clip": 0.25,
         "drop_last": False,
         "eval_every": 0.5,
         "batch_norm": "per-worker",
         "on_nonfinite": "reject",
     }
     assert {name: config[name] for name in expected} == expected
+
+
+def test_a_cosine_may_be_asked_for(unstale_command: Command) -> None:
+    options = ("--decay", "cosine", "--warmup", "0.5", "--lr", "0.2", "--epochs", "1", "--batch-size", "128")
+    run = json.loads(unstale_command("train", "digits", "-m", "adam", "-n", "1", "--json", *options).out)
+    assert run["config"]["lr"] | {"decay": "cosine", "warmup": 0.5} == run["config"]["lr"]
 
 
 def test_the_recipe_decides_what_is_not_given(unstale_command: Command) -> None:

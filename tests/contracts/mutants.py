@@ -213,6 +213,75 @@ mutant("delay-adaptive steps below τ = N", methods.delay_adaptive().replace(ste
 mutant("one momentum where each worker needs its own", dana(update=OneMomentum()))
 
 
+# --- Adam ---
+
+
+class MomentsUncorrected(methods.Adam):
+    def step(self, x: Block, g: Tensor) -> Step:
+        m = self.beta1 * x.m + (1 - self.beta1) * g
+        s = self.beta2 * x.s + (1 - self.beta2) * g * g
+        direction = m / (s.sqrt() + self.eps)
+        return Step(change=-x.lr * direction, velocity=direction, writes={"m": m, "s": s})
+
+
+class EpsilonInTheRoot(methods.Adam):
+    def step(self, x: Block, g: Tensor) -> Step:
+        done, n = super().step(x, g), x.updates + 1
+        m, s = done.writes["m"] / (1 - self.beta1**n), done.writes["s"] / (1 - self.beta2**n)
+        direction = m / (s + self.eps).sqrt()
+        return Step(change=-x.lr * direction, velocity=direction, writes=done.writes)
+
+
+class RawSecondMoment(methods.Adam):
+    def step(self, x: Block, g: Tensor) -> Step:
+        s = self.beta2 * x.s + (1 - self.beta2) * x.grad * x.grad
+        return Step(**{**vars(super().step(x, g)), "writes": {**super().step(x, g).writes, "s": s}})
+
+
+class DecayOfBothKinds(methods.AdamW):
+    decoupled = False
+
+
+class DecayForgotten(methods.Adam):
+    decoupled = True
+
+
+class DecayWithoutRate(methods.AdamW):
+    def step(self, x: Block, g: Tensor) -> Step:
+        done = super().step(x, g)
+        return Step(done.change + (x.lr - 1) * x.decay * x.theta, done.velocity, done.writes)
+
+
+class WatchesTheMoment(methods.AppliedStep):
+    def observe(self, x: Block, step: Step) -> Writes:
+        return {"Q": self.beta * x.Q + (1 - self.beta) * step.writes["m"] ** 2}
+
+
+class WatchesTheDirection(methods.AppliedStep):
+    def observe(self, x: Block, step: Step) -> Writes:
+        return {"Q": self.beta * x.Q + (1 - self.beta) * step.velocity * step.velocity}
+
+
+class UncorrectedQ(methods.AppliedStep):
+    def size(self, x: Block) -> Tensor:
+        return x.Q.sqrt() + self.eps
+
+
+def adam_with_scale(scale: methods.AppliedStep) -> Method:
+    return methods.ga_adam().replace(penalty=methods.Gap(scale=scale))
+
+
+mutant("Adam without bias correction", methods.adam().replace(update=MomentsUncorrected()))
+mutant("Adam with ε in the root", methods.adam().replace(update=EpsilonInTheRoot()))
+mutant("Adam's s from raw gradients", methods.ga_adam().replace(update=RawSecondMoment()))
+mutant("AdamW whose decay enters the gradient, too", methods.sa_adam().replace(update=DecayOfBothKinds()))
+mutant("AdamW whose decay η does not scale", methods.adam().replace(update=DecayWithoutRate()))
+mutant("Adam without weight decay", methods.adam().replace(update=DecayForgotten()))
+mutant("Q of the first moment", adam_with_scale(WatchesTheMoment()))
+mutant("Q without η", adam_with_scale(WatchesTheDirection()))
+mutant("Q without bias correction", adam_with_scale(UncorrectedQ()))
+
+
 # --- gates and gathers ---
 
 
@@ -274,6 +343,16 @@ class StatisticsFirst(Steps):
         return super().contribution(x.replaced(self.scale.observe(x, step)))
 
 
+class PenalisedStep(Steps):
+    """Divides the step instead of the gradient."""
+
+    def apply(self, x: Block) -> Outcome:
+        plain = Steps(self.method.replace(penalty=methods.NoPenalty()), measured=self.measured)
+        done, sums = plain.apply(x), self.contribution(x)[2]
+        change = (done.writes["theta"] - x.theta) / sums["penalty"]
+        return Outcome({**done.writes, "theta": x.theta + change}, sums)
+
+
 class PreviousRate(Steps):
     def apply_and_reply(self, x: Block) -> Outcome:
         done = self.apply(x)
@@ -323,6 +402,8 @@ mutant("decay outside the penalty", methods.sa(), server_with(steps_type=DecayOu
 mutant("decay at w_i", methods.nag_asgd(), server_with(steps_type=DecayAtSent))
 mutant("penalty on τ = 0", methods.dana_ga(), server_with(steps_type=AlwaysPenalised))
 mutant("statistics before the step", methods.ga(), server_with(steps_type=StatisticsFirst))
+mutant("statistics before Adam's step", methods.ga_adam(), server_with(steps_type=StatisticsFirst))
+mutant("a penalty on Adam's step", methods.sa_adam(), server_with(steps_type=PenalisedStep))
 mutant("prediction with the η of the push before", methods.dana(), server_with(steps_type=PreviousRate))
 mutant("reply from before the update", methods.asgd(), server_with(steps_type=StaleReply))
 

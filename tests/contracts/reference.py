@@ -172,6 +172,57 @@ class FedBuff(Asgd):
             self.t += 1
 
 
+class Adam(Asgd):
+    """Moments and bias corrections as Kingma and Ba's Algorithm 1 has them."""
+
+    decoupled = False
+
+    def __init__(self, theta: Vector, workers: int, decay: float) -> None:
+        super().__init__(theta, workers, 0.0 if self.decoupled else decay)
+        self.shrink = decay if self.decoupled else 0.0
+        self.m, self.u, self.Q = (np.zeros_like(theta) for _ in range(3))
+
+    def step(self, i: int, g: Vector, eta: float, tau: int) -> None:
+        n = self.t + 1
+        self.m = 0.9 * self.m + 0.1 * g
+        self.u = 0.999 * self.u + 0.001 * g**2
+        before = self.theta
+        shrunk = before * (1 - eta * self.shrink)
+        self.theta = shrunk - eta * (self.m / (1 - 0.9**n)) / (np.sqrt(self.u / (1 - 0.999**n)) + 1e-8)
+        self.Q = 0.999 * self.Q + 0.001 * (self.theta - before) ** 2
+
+    def average_step(self) -> Vector:
+        step: Vector = np.sqrt(self.Q / (1 - 0.999**self.t)) + 1e-8
+        return step
+
+
+class AdamW(Adam):
+    decoupled = True
+
+
+class SaAdam(Adam):
+    def penalty(self, i: int, tau: int) -> Vector | float:
+        return float(max(1, tau))
+
+
+class SaAdamW(SaAdam):
+    decoupled = True
+
+
+class GaAdam(Adam):
+    def penalty(self, i: int, tau: int) -> Vector | float:
+        return 1 + np.abs(self.theta - self.w[i]) / self.average_step()
+
+
+class GaAdamW(GaAdam):
+    decoupled = True
+
+
+class GaAdamGlobal(Adam):
+    def penalty(self, i: int, tau: int) -> Vector | float:
+        return float(1 + np.linalg.norm(self.theta - self.w[i]) / np.linalg.norm(self.average_step()))
+
+
 REFERENCES: dict[str, type[Asgd]] = {
     "asgd": Asgd,
     "heavy_ball_asgd": HeavyBall,
@@ -191,4 +242,11 @@ REFERENCES: dict[str, type[Asgd]] = {
     "dana_dc": DanaDc,
     "delay_adaptive": DelayAdaptive,
     "fedbuff": FedBuff,
+    "adam": Adam,
+    "adam(decoupled=True)": AdamW,
+    "sa_adam": SaAdam,
+    "sa_adam(decoupled=True)": SaAdamW,
+    "ga_adam": GaAdam,
+    "ga_adam(decoupled=True)": GaAdamW,
+    "ga_adam(per=model)": GaAdamGlobal,
 }

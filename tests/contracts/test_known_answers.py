@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from unstale import methods
+from unstale.clocks import Gamma
 from unstale.flat import Group
 from unstale.methods import Method
 from unstale.server import Server
@@ -172,3 +173,48 @@ def test_norms_over_one_element_are_elements() -> None:
 
 def test_sync_with_one_worker_is_sgd() -> None:
     assert same(*two(methods.sync(), methods.nag_asgd(), workers=1, weight_decay=0.1))
+
+
+def test_ga_with_adam_divides_a_constant_gradient_by_the_workers_then_dips_and_returns() -> None:
+    """C contains η: after a decay P falls to about 1 + (N−1)/k, while Q remembers the old steps, and comes back to N.
+
+    With a tenth of the usual memory, 1/(1 − β₂), it takes a tenth of the pushes.
+    """
+    drive = settled(methods.ga_adam(beta2=0.99), 8, 700)
+    assert penalty(drive, 8) == pytest.approx(8, rel=0.01)
+    told = [a.receipt.penalty or 0.0 for a in following(drive, 8, 1500, LR / 10)]
+    assert told.index(min(told)) in (6, 7)  # N − 1 steps with the new η have been applied by then
+    assert min(told) == pytest.approx(1 + 7 / 10, rel=0.1)
+    assert told[200] < 4
+    assert told[-1] == pytest.approx(8, rel=0.01)
+
+
+def apart(one: str, other: str, order: list[int]) -> float:
+    """How far two methods end apart with 8 workers, relative to how far they went. The first 8 gradients are 0."""
+    ends = []
+    for name in (one, other):
+        server = Server(start(), name, 8)
+        drive = Drive(server, lambda point, push: smooth()(point, push) if push >= 8 else torch.zeros_like(point))
+        drive.run(order, len(order), 0.003, look=False)
+        ends.append(server.params)
+    return float((ends[0] - ends[1]).norm() / (ends[1] - start()).norm())
+
+
+def test_adam_hardly_notices_a_nearly_constant_penalty() -> None:
+    """SA divides by N − 1, or nearly: Adam takes that out again, SGD takes steps so much shorter."""
+    turns = [push % 8 for push in range(500)]
+    assert apart("sa_adam", "adam", turns) < 1e-5
+    assert apart("sa", "nag_asgd", turns) > 0.3
+    nearly = Gamma(cv=0.1).schedule(8, 500, seed=1).worker.tolist()
+    assert apart("sa_adam", "adam", nearly) < 0.03
+    assert apart("sa", "nag_asgd", nearly) > 0.3
+
+
+def test_adam_is_scale_invariant_up_to_epsilon() -> None:
+    """What the former rests on: P enters m and √s alike, and is left only beside ε."""
+    runs = []
+    for scale in (1.0, 1 / 7):
+        server = Server(start(), methods.adam(eps=1e-20), 1)
+        Drive(server, lambda point, push, scale=scale: scale * smooth()(point, push)).run([0] * 50, 50, LR)  # type: ignore[misc]
+        runs.append(server.params)
+    assert close(runs[0], runs[1])

@@ -52,7 +52,7 @@ def test_server_reproduces_the_equations(spec: str, workers: int) -> None:
 
 def test_every_method_that_never_waits_has_a_reference() -> None:
     """`sync` and `backup` are checked as rounds below; layer-wise GA with one layer is global GA."""
-    assert set(METHODS) - set(REFERENCES) == {"sync", "backup", "ga(per=layer)"}
+    assert set(METHODS) - set(REFERENCES) == {"sync", "backup", "ga(per=layer)", "ga_adam(per=layer)"}
 
 
 @pytest.mark.parametrize(("name", "spare"), [("sync", 0), ("backup", 1)])

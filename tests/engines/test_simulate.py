@@ -298,6 +298,8 @@ def test_learning_rates_follow_progress() -> None:
         ({"device": "cpux"}, "device must be"),
         ({"executor": "fast"}, "executor must be one of"),
         ({"executor": 5}, "executor must be one of"),
+        ({"clip": 0}, "clip must be a finite number above 0, got 0"),
+        ({"clip": float("nan")}, "clip must be a finite number above 0, got nan"),
         ({"drop_last": "no"}, "drop_last must be True or False, got 'no'"),
         ({"callbacks": [5]}, "callbacks must be a list of Callback"),
         ({"callbacks": Callback()}, "callbacks must be a list of Callback"),

@@ -37,11 +37,29 @@ from unstale.methods import Method, catalogue, get, names
         (lambda: methods.fedbuff(0), "count must be a whole number of at least 1"),
         (lambda: methods.backup(spare=-1), "spare must be"),
         (lambda: methods.MaxDelay(-1), "limit must be"),
+        (lambda: methods.adam(beta1=1.0), "beta1 must be .* below 1, got 1.0"),
+        (lambda: methods.adam(beta2=-0.1), "beta2 must be .* at least 0"),
+        (lambda: methods.ga_adam(eps=0.0), "eps must be .* at least 1e-30"),
+        (lambda: methods.adam(decoupled="yes"), "decoupled must be True .* or False"),  # type: ignore[arg-type]
+        (lambda: methods.ga_adam(per="row"), "per must be"),  # type: ignore[arg-type]
+        (lambda: methods.AppliedStep(beta=1.0), "beta must be"),
+        (lambda: methods.Gap(scale="own"), "scale must be a part with observe and size"),  # type: ignore[arg-type]
+        (lambda: methods.NormGap(scale=methods.AverageStep), "scale must be a part"),  # type: ignore[arg-type]
+        (lambda: Method(update=methods.Adam(), predict=methods.AlongAllMomenta()), "needs 'momentum'"),
     ],
 )
 def test_nonsense_is_refused_when_it_is_built(build: Callable[[], object], message: str) -> None:
     with pytest.raises(MethodError, match=message):
         build()
+
+
+def test_gaps_are_measured_in_the_updates_own_unit_unless_the_penalty_names_one() -> None:
+    assert methods.ga().scale == methods.AverageStep()
+    for method in (methods.adam(beta2=0.99, eps=1e-6), methods.ga_adam(beta2=0.99, eps=1e-6, decoupled=True)):
+        assert method.scale == methods.AppliedStep(0.99, 1e-6)
+    named = methods.Gap(scale=methods.AverageStep(rho=0.99))
+    assert methods.ga_adam().replace(penalty=named).scale == methods.AverageStep(0.99)
+    assert methods.ga().replace(penalty=methods.NormGap(scale=methods.AppliedStep())).scale == methods.AppliedStep()
 
 
 def test_states_must_not_collide() -> None:
@@ -72,7 +90,7 @@ def test_names_and_arguments() -> None:
     assert get(methods.sync()) == methods.sync()
     with pytest.raises(UnknownNameError, match="did you mean"):
         get("dana_gaa")
-    with pytest.raises(UnknownNameError, match="known: asgd"):
+    with pytest.raises(UnknownNameError, match="known: adam, asgd"):
         get("zzz")
     with pytest.raises(ArgumentError, match="takes momentum, got 'momentun'"):
         get("nag_asgd", momentun=0.5)

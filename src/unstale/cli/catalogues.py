@@ -36,7 +36,7 @@ def methods(name: Name = None, quiet: Quiet = False, json: Json = False) -> None
         return _list(rows, quiet, json)
     method = get(name)
     entry = entries[parse(name)[0]]
-    parts = {slot: describe(getattr(method, slot)) for slot in method.slots}
+    parts = {slot: describe(part) for slot, part in method.parts.items()}
     about = {
         "name": name,
         "summary": entry.summary,

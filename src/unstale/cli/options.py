@@ -49,6 +49,7 @@ class Settings:
     epochs: Annotated[float | None, _option("Passes over the data, of all workers together.", _RUN)] = None
     batch_size: Annotated[int | None, _option("Examples in a gradient.", _RUN)] = None
     weight_decay: Annotated[float | None, _option("Weight decay.", _RUN)] = None
+    clip: Annotated[float | None, _option("Largest norm of a gradient; longer ones are clipped.", _RUN)] = None
     drop_last: Annotated[
         bool | None, _option("Leave out an epoch's last, smaller batch.", _RUN, "--drop-last/--keep-last")
     ] = None
@@ -90,6 +91,7 @@ class Settings:
             "epochs",
             "batch_size",
             "weight_decay",
+            "clip",
             "drop_last",
             "eval_every",
             "batch_norm",

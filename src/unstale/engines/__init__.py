@@ -41,6 +41,7 @@ def train(
     And, by keyword (`Plan`):
     clock: how long a gradient takes (default ``Gamma(cv=0.1)``). lr: η, a `Recipe`, or a function of progress (epochs).
     epochs, batch_size, seed, weight_decay. decay_norm_and_bias: whether λ also acts on BatchNorm and biases.
+    clip: the largest norm of a gradient, which its worker clips before it is pushed (default None: any).
     drop_last: leave out an epoch's last, smaller batch. eval_every: epochs between evaluations.
     batch_norm: "shared", "per-worker" or "recalibrate". on_nonfinite: "apply", "reject" or "raise".
     stop_on_divergence: stop at the first NaN or Inf. dtype, device.

@@ -51,6 +51,7 @@ class Plan:
     batch_size: int = 32
     seed: int = 0
     weight_decay: float = 0.0
+    clip: float | None = None
     decay_norm_and_bias: bool = True
     drop_last: bool = False
     eval_every: float = 1.0
@@ -78,6 +79,8 @@ class Plan:
         for name in ("epochs", "eval_every"):
             object.__setattr__(self, name, checks.positive(name, getattr(self, name)))
         object.__setattr__(self, "weight_decay", checks.nonnegative("weight_decay", self.weight_decay))
+        if self.clip is not None:
+            object.__setattr__(self, "clip", checks.positive("clip", self.clip))
         for name in ("drop_last", "decay_norm_and_bias", "stop_on_divergence"):
             checks.truth(name, getattr(self, name))
         checks.choice("batch_norm", self.batch_norm, get_args(Policy))

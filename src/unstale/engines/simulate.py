@@ -19,6 +19,7 @@ from unstale.callbacks import Callback, StopRun
 from unstale.describe import Plain
 from unstale.engines.allocator import memory_kept
 from unstale.engines.base import Plan, versions
+from unstale.engines.clipping import clipped
 from unstale.engines.evaluate import Evaluator, named_tensors
 from unstale.engines.gradients import Computed, Crew, Strategy, one_thread
 from unstale.engines.gradients.choose import Chosen, choose
@@ -163,7 +164,7 @@ class Simulation:
             heapq.heappop(self._events)
             return  # cancelled on the way: the worker has started on another one since, or waits
         self._now = now
-        computed = self._planner.gradient(ticket, len(self._out), self._soonest)
+        computed = clipped(self._planner.gradient(ticket, len(self._out), self._soonest), self.plan.clip)
         heapq.heappop(self._events)
         if self.server.waiting:
             # Whoever this releases starts at the same time as this worker: the tie is broken by number.

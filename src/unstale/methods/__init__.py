@@ -1,10 +1,12 @@
 """How a stale gradient becomes a step: the slots, their parts, and the catalogue of published methods."""
 
+from unstale.methods.adam import Adam, AdamW
 from unstale.methods.admission import EveryPush, MaxDelay
 from unstale.methods.base import Method
 from unstale.methods.block import Block, State, Step, per_worker, scalar, vector
 from unstale.methods.catalogue import (
     Entry,
+    adam,
     asgd,
     backup,
     catalogue,
@@ -17,12 +19,14 @@ from unstale.methods.catalogue import (
     delay_adaptive,
     fedbuff,
     ga,
+    ga_adam,
     get,
     heavy_ball_asgd,
     multi_asgd,
     nag_asgd,
     names,
     sa,
+    sa_adam,
     sync,
 )
 from unstale.methods.correction import AdaptiveDelayCompensation, DelayCompensation, NoCorrection
@@ -32,16 +36,19 @@ from unstale.methods.local import OneGradient
 from unstale.methods.part import Part
 from unstale.methods.penalty import Delay, Gap, NoPenalty, NormGap, RootDelay
 from unstale.methods.predict import AlongAllMomenta, AlongOwnMomentum, Here
-from unstale.methods.scale import AverageStep
+from unstale.methods.scale import AppliedStep, AverageStep
 from unstale.methods.slots import Admission, Correction, Gate, Gather, Local, Penalty, Predict, Scale, StepSize, Update
 from unstale.methods.step_size import DelayAdaptive, Scheduled
 from unstale.methods.update import HeavyBall, MomentumPerWorker, Nesterov, NesterovPerWorker, Sgd
 
 __all__ = [
+    "Adam",
+    "AdamW",
     "AdaptiveDelayCompensation",
     "Admission",
     "AlongAllMomenta",
     "AlongOwnMomentum",
+    "AppliedStep",
     "AverageStep",
     "Barrier",
     "Block",
@@ -81,6 +88,7 @@ __all__ = [
     "Step",
     "StepSize",
     "Update",
+    "adam",
     "asgd",
     "backup",
     "catalogue",
@@ -93,6 +101,7 @@ __all__ = [
     "delay_adaptive",
     "fedbuff",
     "ga",
+    "ga_adam",
     "get",
     "heavy_ball_asgd",
     "multi_asgd",
@@ -100,6 +109,7 @@ __all__ = [
     "names",
     "per_worker",
     "sa",
+    "sa_adam",
     "scalar",
     "sync",
     "vector",

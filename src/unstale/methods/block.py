@@ -71,7 +71,10 @@ class Block:
 
 @dataclass(frozen=True)
 class Step:
-    """What an update answers: the change of θ, the velocity that statistics watch, and its new state."""
+    """What an update answers: the change of θ, its velocity, and its new state.
+
+    Statistics watch one or the other: the change contains η, the velocity is the momentum or direction without it.
+    """
 
     change: Tensor
     velocity: Tensor

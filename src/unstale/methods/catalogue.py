@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 from unstale.errors import ArgumentError, UnknownNameError
+from unstale.methods.adam import adam_update
 from unstale.methods.admission import MaxDelay
 from unstale.methods.base import Method
 from unstale.methods.correction import DelayCompensation, compensation
@@ -31,6 +32,8 @@ ZHENG = "Zheng et al.: Asynchronous Stochastic Gradient Descent with Delay Compe
 DEAN = "Dean et al.: Large Scale Distributed Deep Networks. NIPS 2012"
 CHEN = "Chen, Pan, Monga, Bengio, Jozefowicz: Revisiting Distributed Synchronous SGD. 2016, arXiv 1604.00981"
 NGUYEN = "Nguyen et al.: Federated Learning with Buffered Asynchronous Aggregation. AISTATS 2022, arXiv 2106.06639"
+KINGMA = "Kingma, Ba: Adam: A Method for Stochastic Optimization. ICLR 2015, arXiv 1412.6980"
+LOSHCHILOV = "Loshchilov, Hutter: Decoupled Weight Decay Regularization. ICLR 2019, arXiv 1711.05101"
 KOLOSKOVA = (
     "Koloskova, Stich, Jaggi: Sharper Convergence Guarantees for Asynchronous SGD. NeurIPS 2022; "
     "Mishchenko, Bach, Even, Woodworth: Asynchronous SGD Beats Minibatch SGD Under Arbitrary Delays. NeurIPS 2022"
@@ -180,6 +183,38 @@ def backup(momentum: float = 0.9, spare: int = 1) -> Method:
 def fedbuff(buffer: int = 10) -> Method:
     """Buffered asynchronous aggregation: K gradients make one update (one gradient per push: no local steps)."""
     return Method(gather=Mean(buffer), penalty=RootDelay(), name="fedbuff")
+
+
+@_published(
+    "m ← β₁m + (1−β₁)g;  s ← β₂s + (1−β₂)g²;  θ ← θ − η·m̂/(√ŝ + ε);  decoupled: θ ← θ − η(m̂/(√ŝ + ε) + λθ)",
+    f"{KINGMA}; {LOSHCHILOV}; run by the server",
+    variants=({"decoupled": True},),
+)
+def adam(beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8, decoupled: bool = False) -> Method:
+    """Asynchronous Adam, or AdamW, with one pair of moments shared by all workers."""
+    return Method(update=adam_update(beta1, beta2, eps, decoupled), name="adam")
+
+
+@_published("g ← g/max(1, τ), then adam", f"{ZHANG}; {KINGMA}", variants=({"decoupled": True},))
+def sa_adam(beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8, decoupled: bool = False) -> Method:
+    """Adam with staleness-aware gradients: nearly without effect where delays are nearly equal."""
+    return Method(update=adam_update(beta1, beta2, eps, decoupled), penalty=Delay(), name="sa_adam")
+
+
+@_published(
+    "g ← g/(1 + |θ − w_i|/C), C = √(Q/(1−β₂ⁿ)) + ε, then adam;  Q ← β₂Q + (1−β₂)a², a the change of θ",
+    f"{BARKAI}; {KINGMA}. C as read in third-party code, 1−β₂ⁿ ours; whether the paper did exactly this is unknown",
+    variants=({"decoupled": True}, {"per": "layer"}),
+)
+def ga_adam(
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    eps: float = 1e-8,
+    decoupled: bool = False,
+    per: Literal["element", "layer", "model"] = "element",
+) -> Method:
+    """Adam with gap-aware gradients: each element is divided by how many applied steps it is late."""
+    return Method(update=adam_update(beta1, beta2, eps, decoupled), penalty=gap(per), name="ga_adam")
 
 
 def names() -> list[str]:

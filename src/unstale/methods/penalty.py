@@ -10,7 +10,7 @@ from torch import Tensor
 from unstale.errors import MethodError
 from unstale.methods.block import Block, Writes
 from unstale.methods.part import Part, number
-from unstale.methods.scale import AverageStep
+from unstale.methods.slots import Scale
 
 __all__ = ["Delay", "Gap", "NoPenalty", "NormGap", "RootDelay", "gap"]
 
@@ -66,15 +66,17 @@ class RootDelay(_Elementwise):
 class Gap(_Elementwise):
     """P = 1 + |θ − w_i|/C, per element; ``reference="prediction"`` measures from the point that would be sent now.
 
+    ``scale`` is how C is formed; None leaves it to the update: `AverageStep`, or `AppliedStep` for Adam.
     Source: Barkai et al. 2020 (arXiv 1909.10802).
     """
 
     reference: Literal["server", "prediction"] = "server"
-    scale: AverageStep = AverageStep()
+    scale: Scale | None = None
 
     def __post_init__(self) -> None:
         if self.reference not in ("server", "prediction"):
             raise MethodError(f"reference must be 'server' or 'prediction', got {self.reference!r}")
+        _check_scale(self.scale)
 
     @property
     def needs(self) -> frozenset[str]:  # type: ignore[override]
@@ -89,15 +91,16 @@ class Gap(_Elementwise):
 
 @dataclass(frozen=True)
 class NormGap(Part):
-    """P = 1 + ‖θ − w_i‖₂/‖C‖₂ over each layer, or over the whole model. Ours in form."""
+    """P = 1 + ‖θ − w_i‖₂/‖C‖₂ over each layer, or over the whole model; ``scale`` as in `Gap`. Ours in form."""
 
     per: Literal["layer", "model"] = "layer"
-    scale: AverageStep = AverageStep()
+    scale: Scale | None = None
     needs = frozenset({"sent", "drift", "average_step"})
 
     def __post_init__(self) -> None:
         if self.per not in ("layer", "model"):
             raise MethodError(f"per must be 'layer' or 'model' (or 'element' in ga), got {self.per!r}")
+        _check_scale(self.scale)
 
     @property
     def over(self) -> Literal["element", "layer", "model"]:
@@ -118,3 +121,8 @@ def gap(per: Literal["element", "layer", "model"] = "element") -> Gap | NormGap:
     if per == "element":
         return Gap()
     return NormGap(per)
+
+
+def _check_scale(scale: object) -> None:
+    if scale is not None and (isinstance(scale, type) or not isinstance(scale, Scale)):
+        raise MethodError(f"scale must be a part with observe and size, such as AverageStep(), or None, got {scale!r}")

@@ -9,7 +9,7 @@ from torch import Tensor
 from unstale.methods.block import Block, Step, Writes, vector
 from unstale.methods.part import Part, number
 
-__all__ = ["AverageStep"]
+__all__ = ["AppliedStep", "AverageStep"]
 
 # C is 0 where η_max is; this keeps 0/0 out of the gap (0 there) and is far below any real learning rate.
 LEAST_RATE = 1e-25
@@ -38,3 +38,28 @@ class AverageStep(Part):
     def observe(self, x: Block, step: Step) -> Writes:
         """R after the update."""
         return {"R": self.rho * x.R + (1 - self.rho) * step.velocity * step.velocity}
+
+
+@dataclass(frozen=True)
+class AppliedStep(Part):
+    """C = √(Q/(1 − βⁿ)) + ε;  after each update Q ← βQ + (1 − β)a², with a the change of θ just applied.
+
+    a contains the η in force, so C follows η down: after a decay P dips, and returns. For Adam, as read in third-party
+    code; 1 − βⁿ is ours. Whether Barkai et al. 2020 (arXiv 1909.10802) did exactly this is unknown.
+    """
+
+    beta: float = 0.999
+    eps: float = 1e-8
+    state = {"Q": vector()}
+
+    def __post_init__(self) -> None:
+        number("beta", self.beta, 0.0, 1.0)
+        number("eps", self.eps, 1e-30)
+
+    def size(self, x: Block) -> Tensor:
+        """C, (b,); NaN while there was no update (n = 0)."""
+        return (x.Q / (1 - self.beta**x.updates)).sqrt() + self.eps
+
+    def observe(self, x: Block, step: Step) -> Writes:
+        """Q after the update."""
+        return {"Q": self.beta * x.Q + (1 - self.beta) * step.change * step.change}

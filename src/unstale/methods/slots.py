@@ -104,7 +104,11 @@ class StepSize(Protocol):
 
 @runtime_checkable
 class Update(Protocol):
-    """How does a gradient move θ?"""
+    """How does a gradient move θ?
+
+    It may have a ``scale``, the unit that its gaps are measured in (else `AverageStep`); and if it applies λ itself it
+    says so, ``decoupled = True``: then λθ is not added to the gradient.
+    """
 
     def step(self, x: Block, g: Tensor) -> Step:
         """The change of θ, and what statistics watch."""

@@ -44,6 +44,7 @@ class Steps:
     def __init__(self, method: Method, *, measured: bool) -> None:
         self.method = method
         self.scale = method.scale
+        self.decoupled = bool(getattr(method.update, "decoupled", False))
         self.measured = measured
         self.running = {name: state.sum_of for name, state in method.states.items() if state.sum_of is not None}
         self.needs = method.needs | ({"sent", "drift", "average_step"} if measured else frozenset())
@@ -82,7 +83,8 @@ class Steps:
         x = self.derived(x)
         # In θ's dtype: the square of a half-precision gradient may not fit into its own.
         g, writes = self.method.correction.correct(x, x.grad.to(x.theta.dtype))
-        g = g + x.decay * x.theta
+        if not self.decoupled:
+            g = g + x.decay * x.theta
         divisor = torch.where(x.delay > 0, self.method.penalty.divisor(x), 1.0)
         return g / divisor, dict(writes), self.telling(x, divisor)
 

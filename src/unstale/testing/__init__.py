@@ -10,7 +10,7 @@ or, one test per contract:
         contract(Subject(my_method))
 """
 
-from unstale.testing import exact, laws, lives, order, terms, theory  # noqa: F401  (they put their contracts into the list)
+from unstale.testing import exact, laws, lives, order, terms, theory, theory_of_adam  # noqa: F401  (they put their contracts into the list)
 from unstale.testing.contract import Contract, check, contract, contracts, violations
 from unstale.testing.drive import Arrival, Drive, Subject, round_robin, smooth, start, uneven
 

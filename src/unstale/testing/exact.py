@@ -23,9 +23,11 @@ UPDATES = (
     methods.Nesterov,
     methods.MomentumPerWorker,
     methods.NesterovPerWorker,
+    methods.Adam,
 )
 LAYERS = (slice(0, 2), slice(2, 6))
 PENALTIES = (methods.Gap, methods.NormGap, methods.Delay, methods.RootDelay)
+KNOWN_SCALES = (methods.AverageStep, methods.AppliedStep)
 
 
 def _rate(push: int) -> float:
@@ -33,13 +35,29 @@ def _rate(push: int) -> float:
     return LR * (min(push + 1, 12) / 12 if push < 20 else 0.3 + 0.1 * (push % 3))
 
 
-def _scale(method: Method) -> methods.AverageStep | None:
-    return method.scale if isinstance(method.scale, methods.AverageStep) else None
+def _known(method: Method) -> bool:
+    """Whether C is one of those that are here."""
+    return isinstance(method.scale, KNOWN_SCALES)
 
 
-@contract(lambda method: isinstance(method.penalty, PENALTIES) and _scale(method) is not None)
+def _mean_square(method: Method) -> tuple[str, float, float]:
+    """What C is made of: the name of its running mean of squares, that mean's memory, and ε."""
+    if isinstance(method.scale, methods.AppliedStep):
+        return "Q", method.scale.beta, method.scale.eps
+    assert isinstance(method.scale, methods.AverageStep)
+    return "R", method.scale.rho, method.scale.eps
+
+
+def _step(method: Method, peak: float, average: Tensor, updates: int) -> Tensor:
+    """(d,) C."""
+    _, memory, eps = _mean_square(method)
+    root = (average / (1 - memory**updates)).sqrt() + eps
+    return root if isinstance(method.scale, methods.AppliedStep) else peak * root
+
+
+@contract(lambda method: isinstance(method.penalty, PENALTIES) and _known(method))
 def penalties_are_exact(subject: Subject) -> None:
-    """The penalty is the published function of τ, or of the gap, η_max and R, for every push with τ > 0."""
+    """The penalty is the published function of τ, or of the gap and C, for every push with τ > 0."""
     server = subject.serve(start(), 4, groups=[Group(layer) for layer in LAYERS])
     drive = Drive(server, smooth())
     peak = last = 0.0
@@ -48,7 +66,7 @@ def penalties_are_exact(subject: Subject) -> None:
         ticket, rate = drive.tickets[worker], _rate(push)
         if ticket is None:
             continue
-        theta, average = server.params, server.state("R")
+        theta, average = server.params, server.state(_mean_square(subject.method)[0])
         prediction = theta - last * _momentum_along(subject.method, server)
         updates = server.version
         arrival = drive.push(worker, rate)
@@ -73,13 +91,12 @@ def _momentum_along(method: Method, server: Server) -> Tensor:
 def _penalty(
     method: Method, delay: int, drifts: tuple[Tensor, Tensor], peak: float, average: Tensor, updates: int
 ) -> float:
-    part, scale = method.penalty, _scale(method)
-    assert scale is not None
+    part = method.penalty
     if isinstance(part, methods.Delay):
         return float(delay + 1 if part.plus_one else max(1, delay))
     if isinstance(part, methods.RootDelay):
         return float((1 + delay) ** part.power)
-    step = peak * ((average / (1 - scale.rho**updates)).sqrt() + scale.eps)
+    step = _step(method, peak, average, updates)
     if isinstance(part, methods.NormGap):
         layers = LAYERS if part.per == "layer" else (slice(0, 6),)
         total = sum((1 + float(drifts[0][at].norm() / step[at].norm())) * len(step[at]) for at in layers)
@@ -88,13 +105,13 @@ def _penalty(
     return float((1 + drift.abs() / step).mean())
 
 
-@contract(lambda method: _scale(method) is not None and isinstance(method.update, UPDATES))
+@contract(lambda method: _known(method) and isinstance(method.update, UPDATES))
 def averages_follow_what_is_applied(subject: Subject) -> None:
-    """R ← ρR + (1 − ρ)v² at each update, with the v just applied; also when a death flushes the gather."""
-    server = subject.serve(start(), 3)
+    """R ← ρR + (1 − ρ)v² with the v just applied (Adam: Q, with the change of θ); also when a gather is flushed."""
+    server, name = subject.serve(start(), 3), _mean_square(subject.method)[0]
     drive = Drive(server, smooth())
     for worker, push in zip(uneven(3), range(30), strict=False):
-        before = server.params, server.state("R"), server.version
+        before = server.params, server.state(name), server.version
         arrival = drive.push(worker, _rate(push))
         _check_average(subject, server, before, worker, 0.0 if arrival is None else _rate(push))
     if not subject.method.gather.every_push:
@@ -108,7 +125,7 @@ def _check_flush(subject: Subject) -> None:
     drive = Drive(server, smooth())
     drive.run([0] * (target - 1), target - 1, LR)
     ticket = drive.tickets[1]
-    before = server.params, server.state("R"), server.version
+    before = server.params, server.state(_mean_square(subject.method)[0]), server.version
     for _ in range(3):
         if ticket is not None and server.version == before[2]:
             server.push(ticket, torch.full_like(ticket.params, torch.nan), lr=LR)
@@ -122,19 +139,22 @@ def _check_average(
     subject: Subject, server: Server, before: tuple[Tensor, Tensor, int], worker: int, rate: float
 ) -> None:
     theta, average, version = before
-    scale = _scale(subject.method)
-    assert scale is not None
+    name, memory, _ = _mean_square(subject.method)
     if server.version == version:
-        assert torch.equal(server.state("R"), average)
+        assert torch.equal(server.state(name), average)
         return
-    if isinstance(subject.method.update, methods.Sgd):
+    if isinstance(subject.method.scale, methods.AppliedStep):
+        view = server.params - theta
+    elif isinstance(subject.method.update, methods.Adam):
+        return  # its direction cannot be read off the server
+    elif isinstance(subject.method.update, methods.Sgd):
         view = (theta - server.params) / rate
         if not isinstance(subject.method.step_size, methods.Scheduled):
             return
     else:
         own = subject.method.states["v"].kind == "per_worker"
         view = server.state("v", worker if own else None)
-    assert close(server.state("R"), scale.rho * average + (1 - scale.rho) * view * view, 1e-7)
+    assert close(server.state(name), memory * average + (1 - memory) * view * view, 1e-7)
 
 
 @contract(lambda method: isinstance(method.admission, methods.MaxDelay))

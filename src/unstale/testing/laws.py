@@ -126,7 +126,12 @@ def stale_terms_act(subject: Subject) -> None:
         assert difference > 1e-6, f"{name} does nothing: {difference:.1e}"
 
 
-@contract(lambda method: isinstance(method.correction, NoCorrection))
+def _decays_in_gradient(method: Method) -> bool:
+    """Whether λθ is added to a gradient that nothing else was done to."""
+    return isinstance(method.correction, NoCorrection) and not getattr(method.update, "decoupled", False)
+
+
+@contract(_decays_in_gradient)
 def decay_belongs_to_the_gradient(subject: Subject) -> None:
     """Weight decay is λθ at the server's θ, added before the penalty: the same as pushing g + λθ."""
     decayed = subject.serve(start(), 4, weight_decay=DECAY)

@@ -112,7 +112,7 @@ def constant_gradient_limit(method: Method, workers: int) -> float | None:
         return None
     if not isinstance(method.step_size, methods.Scheduled) or not isinstance(method.correction, methods.NoCorrection):
         return None
-    shared = isinstance(method.update, methods.Sgd | methods.HeavyBall | methods.Nesterov)
+    shared = isinstance(method.update, methods.Sgd | methods.HeavyBall | methods.Nesterov | methods.Adam)
     if isinstance(method.penalty, methods.Gap | methods.NormGap) and shared and isinstance(method.predict, Here):
         return float(workers)
     if _along_all(method):
@@ -147,7 +147,13 @@ def constant_gradients_are_divided_by_their_gap(subject: Subject) -> None:
         ) or subject.method.penalty == methods.Gap("prediction")
 
 
-@contract(lambda method: constant_gradient_limit(method, 4) is not None and method.penalty != methods.Gap("prediction"))
+@contract(
+    lambda method: (
+        constant_gradient_limit(method, 4) is not None
+        and isinstance(method.scale, methods.AverageStep)
+        and method.penalty != methods.Gap("prediction")
+    )
+)
 def penalties_fall_with_the_rate(subject: Subject) -> None:
     """After η falls by k the gap does, but C keeps η_max: P → 1 + (P − 1)/k."""
     drive = _settled(subject, 4, LR, 2000)
@@ -161,7 +167,7 @@ def penalties_fall_with_the_rate(subject: Subject) -> None:
 
 @contract(lambda method: isinstance(method.penalty, methods.Gap | methods.NormGap) and every_push_counts(method))
 def early_averages_are_not_biased(subject: Subject) -> None:
-    """C is the root mean square of the steps so far from the first one on: R is divided by 1 − ρⁿ."""
+    """C is the root mean square of the steps so far from the first one on: R (Adam: Q) is divided by 1 − ρⁿ."""
     server = subject.serve(torch.zeros(2, dtype=torch.float64), 2)
     drive = Drive(server, lambda point, push: torch.ones_like(point))
     first = drive.push(0, LR)
