@@ -109,10 +109,12 @@ def settled(specification: Specification, store: Store, missing: Sequence[Trial]
     return replace(specification, settings={**specification.settings, "strategy": store.strategy()})
 
 
-def watching(total: int, missing: int, jobs: int, progress: bool) -> AbstractContextManager[Watcher]:
+def watching(
+    total: int, missing: int, jobs: int, progress: bool, what: str = "runs"
+) -> AbstractContextManager[Watcher]:
     """A bar over ``total`` runs, of which so many are missing; nothing unless there is ``progress`` to show."""
     if not progress or not missing:
         return nullcontext(Watcher())
     from unstale.progress import RunsBar
 
-    return RunsBar(total, total - missing, jobs)
+    return RunsBar(total, total - missing, jobs, what=what)

@@ -55,13 +55,23 @@ class Runs:
         self.store.save(trial, run)
         return ""
 
+    def pieces(self) -> Iterator[tuple[str, object]]:
+        """What has to travel to another process, piece by piece, each with a name."""
+        for label, method in self.specification.methods.items():
+            yield f"method {label!r}", method
+        for name, value in self.specification.settings.items():
+            yield f"{name}={value!r}", value
+        for name, value in vars(self.specification.task).items():
+            yield f"the task's {name.lstrip('_')}", value
+        yield "the task", self.specification.task
+
 
 def packed(runs: Runs) -> bytes:
     """All that is done as bytes. Raises `ArgumentError`, naming the piece, if it cannot travel to another process."""
     try:
         return pickle.dumps(runs)
     except Exception:  # pickling raises whatever it likes
-        for name, piece in _pieces(runs.specification):
+        for name, piece in runs.pieces():
             if reason := _unpicklable(piece):
                 error = ArgumentError(
                     f"{name} cannot travel to another process ({reason}); define it at the top level of a module, "
@@ -113,16 +123,6 @@ def _end_with(leash: Connection) -> None:
         leash.recv_bytes()
     except (EOFError, OSError):
         os._exit(1)
-
-
-def _pieces(specification: Specification) -> Iterator[tuple[str, object]]:
-    for label, method in specification.methods.items():
-        yield f"method {label!r}", method
-    for name, value in specification.settings.items():
-        yield f"{name}={value!r}", value
-    for name, value in vars(specification.task).items():
-        yield f"the task's {name.lstrip('_')}", value
-    yield "the task", specification.task
 
 
 def _unpicklable(piece: object) -> str:
