@@ -90,7 +90,7 @@ def _draw_cells(axes: Axes, tuning: Tuning, rows: pd.DataFrame, x: str, y: str, 
             axes.text(*at, text, ha="center", va="center", fontsize=8, color="black" if dark else "white")
     if tuning.best is not None:
         at = columns.index(tuning.best[x]), lines.index(tuning.best[y])
-        axes.add_patch(_cell(at, fill=False, edgecolor="#D55E00", linewidth=2.6, zorder=5))
+        axes.add_patch(_cell(at, fill=False, edgecolor="#D55E00", linewidth=2.6, zorder=5, clip_on=False))
     axes.set_xlim(-0.5, len(columns) - 0.5)
     axes.set_ylim(-0.5, len(lines) - 0.5)
     axes.set_xticks(range(len(columns)), [_short(value) for value in columns])
@@ -157,6 +157,6 @@ def _short(value: Any) -> str:
 
 def _explain(axes: Axes, rows: pd.DataFrame) -> None:
     notes = ["orange: best"] if len(rows) else ["no trial has finished yet"]
-    notes += ["grey: diverged"] if bool(rows["dead"].any()) else []
+    notes += ["grey †: diverged, or no better than a constant answer"] if bool(rows["dead"].any()) else []
     notes += ["dotted or hollow: pruned"] if bool((rows["state"] == "pruned").any()) else []
     axes.set_title(";  ".join(notes), fontsize=9, loc="left", color="#555555")

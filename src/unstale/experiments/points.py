@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
-
-import numpy as np
 
 from unstale import methods
 from unstale.callbacks import Callback
@@ -21,7 +20,7 @@ from unstale.methods.catalogue import parse
 from unstale.record import Run
 from unstale.schedules import Recipe
 
-__all__ = ["LABEL", "Made", "Outcome", "Points", "check_space", "initial", "tuned"]
+__all__ = ["LABEL", "Made", "Outcome", "Points", "check_space", "initial", "mean_score", "tuned"]
 
 Made = str | Method | Callable[..., Method]
 """What the tuned method is made from: a published name, a constructor such as ``methods.ga``, or a fixed `Method`."""
@@ -35,17 +34,18 @@ _OF_RECIPE = ("lr", "warmup", "factor")
 
 @dataclass(frozen=True)
 class Outcome:
-    """A point over its seeds. ``pruned``: given up by the pruner. ``score``: the mean, NaN if any seed has none."""
+    """A point over its seeds. ``diverged``: in how many of them. ``pruned``: given up by the pruner."""
 
     scores: tuple[float, ...]
     diverged: int
     pruned: bool
     seconds: float
 
-    @property
-    def score(self) -> float:
-        """Mean over the seeds."""
-        return float(np.mean(self.scores)) if self.scores else float("nan")
+
+def mean_score(scores: Iterable[float]) -> float:
+    """A point's score: the mean over its seeds, NaN or infinite if one of them is."""
+    listed = list(scores)
+    return sum(listed) / len(listed) if listed else math.nan
 
 
 @dataclass(frozen=True)
@@ -117,8 +117,9 @@ def check_space(plan: Plan, made: Made, space: Space) -> None:
     arguments = _arguments(made)
     for name in space:
         if name not in (*arguments, *settings):
+            own = ", ".join(arguments) or "it has none"
             raise ArgumentError(
-                f"{name!r} cannot be tuned here: it is no argument of the method ({', '.join(arguments) or 'it has none'}) "
+                f"{name!r} cannot be tuned here: it is no argument of the method ({own}) "
                 f"and no setting ({', '.join(settings)})"
             )
     first = {name: dimension.ends[0] for name, dimension in space.items()}

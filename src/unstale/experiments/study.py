@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unstale.callbacks import Callback, StopRun
 from unstale.errors import MissingPackageError, StoreError
-from unstale.experiments.points import Outcome
+from unstale.experiments.points import Outcome, mean_score
 from unstale.experiments.space import Point, Space, written
 
 if TYPE_CHECKING:
     import optuna
     from optuna.trial import FrozenTrial
+
+    from unstale.engines import Plan
+    from unstale.record import Run
 
 __all__ = ["STUDY", "Median", "Study", "opened"]
 
@@ -73,7 +76,8 @@ class Study:
             self._study.tell(number, state=optuna.trial.TrialState.PRUNED)
             return
         worst = -math.inf if self._study.direction.name == "MAXIMIZE" else math.inf
-        self._study.tell(number, outcome.score if math.isfinite(outcome.score) else worst)
+        score = mean_score(outcome.scores)
+        self._study.tell(number, score if math.isfinite(score) else worst)
 
     def fail(self, number: int, reason: str) -> None:
         """It did not finish, and will be tried again by whoever continues."""
@@ -105,23 +109,30 @@ class Median:
 class _Pruning(Callback):
     def __init__(self, folder: Path, label: str) -> None:
         self._folder, self._label, self._step = folder, label, 0
+        self._open = ExitStack()
 
-    def on_evaluation(self, row: Mapping[str, Any]) -> None:
-        """The first evaluation is of the untrained model, and says nothing."""
+    def on_start(self, plan: Plan) -> None:
+        """Find the trial."""
         import optuna
 
+        storage = self._open.enter_context(_storage(self._folder))
+        pruner = optuna.pruners.MedianPruner(n_startup_trials=5)
+        study = optuna.load_study(study_name=_NAME, storage=storage, pruner=pruner)
+        running = study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.RUNNING])
+        mine = [found._trial_id for found in running if found.user_attrs.get(_LABEL) == self._label]
+        self._trials = [optuna.trial.Trial(study, number) for number in mine]
+
+    def on_evaluation(self, row: Mapping[str, Any]) -> None:
+        """The first one is of the untrained model, and says nothing."""
         step, self._step = self._step, self._step + 1
-        if not step:
-            return
-        with _storage(self._folder) as storage:
-            study = optuna.load_study(study_name=_NAME, storage=storage, pruner=_median())
-            running = study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.RUNNING])
-            for found in running:
-                if found.user_attrs.get(_LABEL) == self._label:
-                    trial = optuna.trial.Trial(study, found._trial_id)
-                    trial.report(float(row["score"]), step)
-                    if trial.should_prune():
-                        raise StopRun
+        for trial in self._trials if step else ():
+            trial.report(float(row["score"]), step)
+            if trial.should_prune():
+                raise StopRun
+
+    def on_end(self, run: Run) -> None:
+        """Let go of the file."""
+        self._open.close()
 
 
 @contextmanager
@@ -144,10 +155,6 @@ def opened(folder: Path, space: Space, higher_is_better: bool, seed: int = 0) ->
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
         reason = str(error).splitlines()[0]
         raise StoreError(f"{folder / STUDY} cannot be used ({reason}); delete {folder} and tune again") from error
-
-
-def _median() -> optuna.pruners.BasePruner:
-    return _optuna().pruners.MedianPruner(n_startup_trials=5)
 
 
 @contextmanager

@@ -12,8 +12,9 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 
-from unstale.describe import Plain, describe
+from unstale.describe import Plain, describe, finite
 from unstale.errors import ArgumentError, StoreError
+from unstale.experiments.points import mean_score
 from unstale.experiments.pool import Failure
 from unstale.experiments.space import Choice, Dimension, Range, Space
 from unstale.experiments.store import Store
@@ -24,6 +25,15 @@ __all__ = ["TUNING", "Tuning", "TuningStore"]
 
 TUNING = "tuning.json"
 FILES = ("trials.csv", "best.json", "heatmap.png")
+_COLUMNS = {
+    "score": "float64",
+    "std": "float64",
+    "seeds": "int64",
+    "diverged": "int64",
+    "state": "str",
+    "seconds": "float64",
+    "reason": "str",
+}
 _STATES = {"COMPLETE": "finished", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running"}
 
 
@@ -70,9 +80,10 @@ class Tuning:
         """As the study stands."""
         document, space = store.document(), store.space()
         rows = [_row(trial, list(space)) for trial in study.trials() if trial.state.name in _STATES]
-        columns = ["trial", *space, "score", "std", "seeds", "diverged", "state", "seconds", "reason"]
+        before, after = {"trial": "int64"}, _COLUMNS
+        table = pd.DataFrame(rows, columns=[*before, *space, *after]).astype({**before, **after})
         about = {**document["specification"], "made": document["made"]}
-        return cls(store.folder, space, about, pd.DataFrame(rows, columns=columns), failures)
+        return cls(store.folder, space, about, table, failures)
 
     @classmethod
     def load(cls, folder: str | Path) -> Tuning:
@@ -132,19 +143,19 @@ class Tuning:
         best |= {name: self.about[name] for name in ("method", "workers", "made")}
         with written(self.folder) as new:
             self.trials.to_csv(new / "trials.csv", index=False)
-            write_json(new / "best.json", best)
+            write_json(new / "best.json", finite(best))
             heatmap_figure(self).savefig(new / "heatmap.png")
         return [self.folder / name for name in FILES]
 
 
 def _row(trial: Any, names: list[str]) -> dict[str, Any]:
     notes = trial.user_attrs
-    scores = [float(score) for score in notes.get("scores", ())]
+    scores = pd.Series(notes.get("scores", ()), dtype="float64")
     return {
         "trial": trial.number,
         **{name: trial.params.get(name) for name in names},
-        "score": float(np.mean(scores)) if scores else math.nan,
-        "std": float(np.std(scores, ddof=1)) if len(scores) > 1 else math.nan,
+        "score": mean_score(scores),
+        "std": float(scores.std(skipna=False)) if np.isfinite(scores).all() else math.nan,
         "seeds": len(scores),
         "diverged": int(notes.get("diverged", 0)),
         "state": _STATES[trial.state.name],
