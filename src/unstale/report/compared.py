@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from unstale.experiments import Comparison
-from unstale.experiments.outline import BASELINE, REFERENCE, Trial
+from unstale.experiments.outline import BASELINE, Trial
 from unstale.experiments.store import Store
 from unstale.experiments.tables import caption, cells, footnotes
 from unstale.plots import appearance
@@ -125,7 +125,7 @@ def _runs(comparison: Comparison) -> Table:
             row[3] = Cell(f"{row[3].text}†", row[3].value, "bad", "diverged")
         rows.append(row)
     notes = ["speed-up: over synchronous training on the same clock. † diverged. Means are over the gradients used."]
-    return Table("Every run", [Cell(title) for title in _COLUMNS.values()], rows, notes, numeric_from=1)
+    return Table("Every run", [Cell(title) for title in _COLUMNS.values()], rows, notes)
 
 
 def _settings(comparison: Comparison, records: Mapping[Trial, Mapping[str, Any]], missing: Sequence[Trial]) -> Section:
@@ -175,12 +175,7 @@ def _name(path: Path) -> str:
 
 
 def _colour(label: str, labels: Sequence[str]) -> str:
-    known = labels if label in labels else [*labels, label]
-    return (
-        str(appearance(label, known)["color"])
-        if label != REFERENCE or label in labels
-        else str(appearance(REFERENCE, [])["color"])
-    )
+    return str(appearance(label, labels if label in labels else [*labels, label])["color"])
 
 
 def _value(value: Any) -> Any:

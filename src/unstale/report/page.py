@@ -22,7 +22,7 @@ _LARGEST_PICTURE = 4 * 2**20  # bytes
 
 @dataclass(frozen=True)
 class Cell:
-    """value: what a column is sorted by. mark: "best", "bad" or nothing. title: what a pointer that rests on it reads."""
+    """value: what its column is sorted by. mark: "best", "bad" or nothing. title: shown where a pointer rests."""
 
     text: str
     value: Any = None
@@ -39,7 +39,6 @@ class Table:
     columns: Sequence[Cell]
     rows: Sequence[Sequence[Cell]]
     notes: Sequence[str] = ()
-    numeric_from: int = 0
 
 
 @dataclass(frozen=True)
@@ -97,6 +96,8 @@ def markdown(text: str) -> str:
     from markdown_it import MarkdownIt
 
     made = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image").render(text)
+    # The policy takes no style that is written into a tag.
+    made = re.sub(r' style="text-align:(\w+)"', r' class="\1"', made)
     # A page has one title of the first order.
     return re.sub(r"<(/?)h([1-4])>", lambda tag: f"<{tag[1]}h{int(tag[2]) + 2}>", made)
 

@@ -174,7 +174,11 @@
         }
         element("svg:line", { class: "level", x1: box.left, x2: box.right, y1: toY(level.y), y2: toY(level.y) }, inside);
       }
-      this.shown.forEach((series) => this.series(series, inside));
+      this.spec.series.forEach((series, k) => {
+        // A small sideways step for each method, lest error bars hide one another.
+        const step = x.ticks ? (k - (this.spec.series.length - 1) / 2) * Math.min(5, width / 200) : 0;
+        if (!this.hidden.has(series.name)) this.series(series, element("svg:g", { transform: `translate(${step} 0)` }, inside));
+      });
       this.cursor = element("svg:line", { class: "cursor", y1: box.top, y2: box.bottom, visibility: "hidden" }, this.svg);
       this.select = element("svg:rect", { class: "select", visibility: "hidden" }, this.svg);
       this.tip.hidden = true;
