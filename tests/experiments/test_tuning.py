@@ -5,7 +5,7 @@ import math
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,7 @@ def test_every_combination_is_trained_once(done: Tuning) -> None:
 def test_a_trial_is_the_mean_of_ordinary_runs(done: Tuning) -> None:
     row = done.trials.iloc[4]
     method = unstale.methods.nag_asgd(momentum=0.9)
-    given = {"lr": 0.1, "epochs": 1, "batch_size": 32}
+    given: dict[str, Any] = {"lr": 0.1, "epochs": 1, "batch_size": 32}
     runs = [unstale.train(unstale.tasks.quadratic(), method, 2, seed=seed, **given) for seed in (0, 1)]
     assert row["score"] == pytest.approx(sum(run.score for run in runs) / 2, rel=1e-9)
 
@@ -98,7 +98,7 @@ def test_the_answer_does_not_depend_on_jobs(done: Tuning, tmp_path: Path) -> Non
 
 
 @pytest.fixture
-def dies_at(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def dies_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], list[int]]:
     """Interrupts the k-th run, and counts runs."""
     from unstale.experiments import points
 
@@ -287,7 +287,14 @@ def test_values_go_where_they_belong() -> None:
     plan = unstale.engines.Plan(
         task=unstale.tasks.quadratic(), method=unstale.methods.get("ga"), lr=unstale.Recipe(0.1, warmup=0.1)
     )
-    point = {"momentum": 0.3, "per": "layer", "lr": 0.7, "warmup": 0.2, "weight_decay": 0.01, "batch_size": 8}
+    point: dict[str, Any] = {
+        "momentum": 0.3,
+        "per": "layer",
+        "lr": 0.7,
+        "warmup": 0.2,
+        "weight_decay": 0.01,
+        "batch_size": 8,
+    }
     made = tuned(plan, "ga", point)
     assert made.method == unstale.methods.ga(momentum=0.3, per="layer")
     assert made.lr == unstale.Recipe(0.7, warmup=0.2)

@@ -88,7 +88,7 @@ def tune(
 
 def report_tuning(tuning: Tuning, quiet: bool, json: bool) -> None:
     """The best trial, and where the files are."""
-    states: dict[str, int] = tuning.trials["state"].value_counts().to_dict()
+    states = tuning.trials["state"].value_counts().to_dict()
     if json:
         return print_json(
             {

@@ -76,7 +76,8 @@ class Choice:
 
     def suggest(self, trial: optuna.Trial, name: str) -> Value:
         """A value from optuna."""
-        chosen: Value = trial.suggest_categorical(name, self.values)
+        chosen = trial.suggest_categorical(name, self.values)
+        assert chosen is not None
         return chosen
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from unstale.errors import StoreError
 from unstale.experiments.outline import Outline, Trial
@@ -38,7 +38,7 @@ class Store:
     maker: ClassVar[str] = "compare"
 
     @classmethod
-    def open(cls, folder: Path, document: Mapping[str, Any]) -> Store:
+    def open(cls, folder: Path, document: Mapping[str, Any]) -> Self:
         """A folder to write into: a new one, or one that holds the same comparison, to be continued.
 
         Raises `StoreError` if it cannot be written, holds anything else, or another comparison.

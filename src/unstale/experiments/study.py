@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from unstale.engines import Plan
     from unstale.record import Run
 
-__all__ = ["STUDY", "Median", "Study", "opened"]
+__all__ = ["STUDY", "Median", "Study", "load_optuna", "opened"]
 
 STUDY = "study.db"
 _NAME = "unstale"
@@ -138,7 +138,7 @@ class _Pruning(Callback):
 @contextmanager
 def opened(folder: Path, space: Space, higher_is_better: bool, seed: int = 0) -> Iterator[Study]:
     """The study in a folder, made if there is none. Raises `MissingPackageError`, or `StoreError` if it is damaged."""
-    optuna = _optuna()
+    optuna = load_optuna()
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
@@ -160,7 +160,7 @@ def opened(folder: Path, space: Space, higher_is_better: bool, seed: int = 0) ->
 @contextmanager
 def _storage(folder: Path) -> Iterator[optuna.storages.RDBStorage]:
     options = {"connect_args": {"timeout": _PATIENCE}}
-    storage = _optuna().storages.RDBStorage(f"sqlite:///{(folder / STUDY).absolute()}", engine_kwargs=options)
+    storage = load_optuna().storages.RDBStorage(f"sqlite:///{(folder / STUDY).absolute()}", engine_kwargs=options)
     try:
         yield storage
     finally:
@@ -171,7 +171,7 @@ def _storage(folder: Path) -> Iterator[optuna.storages.RDBStorage]:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Optuna tells nothing on standard error meanwhile."""
-    optuna = _optuna()
+    optuna = load_optuna()
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
@@ -180,7 +180,8 @@ def _quiet() -> Iterator[None]:
         optuna.logging.set_verbosity(before)
 
 
-def _optuna() -> Any:
+def load_optuna() -> Any:
+    """The package. Raises `MissingPackageError` if it is not installed."""
     try:
         import optuna
     except ImportError as error:

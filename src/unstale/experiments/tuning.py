@@ -19,7 +19,7 @@ from unstale.experiments.points import LABEL, Made, Points, check_space, initial
 from unstale.experiments.pool import Failure, Watcher, carry_out
 from unstale.experiments.space import Point, Space, grid_points, make_space, written
 from unstale.experiments.specification import Specification
-from unstale.experiments.study import Median, Study, opened
+from unstale.experiments.study import Median, Study, load_optuna, opened
 from unstale.experiments.tuned import Tuning, TuningStore
 from unstale.tasks import Task
 
@@ -93,7 +93,8 @@ class Search:
         prune: bool | None,
         plan: Mapping[str, Any],
     ) -> Search:
-        """Raises `ArgumentError` for anything that could not run."""
+        """Raises `ArgumentError` for anything that could not run, `MissingPackageError` without optuna."""
+        load_optuna()
         points = grid_points(space)
         if trials is not None:
             checks.whole("trials", trials, 1)

@@ -59,7 +59,7 @@ def curves_chart(outline: Outline, curves: pd.DataFrame, results: pd.DataFrame) 
 def gap_chart(outline: Outline, epochs: pd.DataFrame) -> Chart:
     """Delay and normalised gap in each epoch, at the largest number of workers."""
     labels = list(dict.fromkeys(epochs["method"]))
-    series = []
+    series: list[Chart] = []
     for label in labels:
         rows = epochs[epochs["method"] == label]
         if not series:  # the clock decides the delay: the same for all methods
