@@ -64,6 +64,7 @@ def test_the_best_is_the_best_that_did_not_diverge(done: Tuning) -> None:
     told = json.loads((done.folder / "best.json").read_text())
     assert told["params"] == done.best_params
     assert told["score"] == done.best_score
+    assert done.edges() == [name for name, end in (("momentum", 0.9), ("lr", 0.01)) if done.best_params[name] == end]
 
 
 def test_a_nan_is_no_score_and_the_worst() -> None:

@@ -54,7 +54,9 @@ def test_everything_is_escaped(page: Path, folder: Path) -> None:
     assert "&lt;script&gt;document.title=1&lt;/script&gt;" in html
     charts = re.search(r'id="charts">(.*?)</script>', html, re.DOTALL)
     assert charts is not None
-    assert EVIL in [series["name"] for chart in json.loads(charts[1]) for series in chart["series"]]
+    drawn = [series for chart in json.loads(charts[1]) for series in chart["series"] if series["name"] == EVIL]
+    assert len(drawn) == 2
+    assert drawn[0]["colour"] == drawn[1]["colour"]
 
 
 def test_every_run_tells_its_configuration_and_machine(page: Path, folder: Path) -> None:

@@ -126,7 +126,7 @@ class Tuning:
         return f"{task.get('name')} / {task.get('model_name')}: {self.about['method']}, N = {self.about['workers'][0]}"
 
     def edges(self) -> list[str]:
-        """Names whose best value is at an end of what was tried: better ones may lie outside."""
+        """Names whose best value is at an end, other than 0, of what was tried: better ones may lie outside."""
         numeric = {n: [v for v in d.ends if not isinstance(v, str | bool)] for n, d in self.space.items()}
         best = self.best_params
         return [

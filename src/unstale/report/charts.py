@@ -44,7 +44,7 @@ def curves_chart(outline: Outline, curves: pd.DataFrame, results: pd.DataFrame) 
     for label in labels:
         rows = curves[curves["method"] == label]
         points = [_point(*row) for row in rows[["time", "score", "spread"]].itertuples(index=False)]
-        series.append(_series(label, labels, points, dashed=label == REFERENCE))
+        series.append(_series(label, outline.labels, points, dashed=label == REFERENCE))
     return {
         "id": "curves",
         "title": f"Score over simulated time, N = {outline.largest}",
@@ -66,7 +66,7 @@ def gap_chart(outline: Outline, epochs: pd.DataFrame) -> Chart:
             delays = [_point(e + 1, d) for e, d in rows[["epoch", "delay"]].itertuples(index=False)]
             series.append({"name": "delay", "colour": "", "marker": "", "dashed": True, "points": delays})
         gaps = [_point(e + 1, g) for e, g in rows[["epoch", "normalised_gap"]].itertuples(index=False)]
-        series.append({**_series(label, labels, gaps), "name": f"gap, {label}"})
+        series.append({**_series(label, outline.labels, gaps), "name": f"gap, {label}"})
     positive = bool((epochs[["delay", "normalised_gap"]] > 0).any().any()) if len(epochs) else False
     return {
         "id": "gaps",
@@ -80,7 +80,7 @@ def gap_chart(outline: Outline, epochs: pd.DataFrame) -> Chart:
 
 
 def _series(label: str, labels: Sequence[str], points: Iterable[Any], dashed: bool = False) -> dict[str, Any]:
-    style = appearance(label, labels)
+    style = appearance(label, labels if label in labels else [*labels, label])
     return {
         "name": label,
         "colour": style["color"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from unstale.experiments import Comparison
 from unstale.experiments.outline import BASELINE, Trial
 from unstale.experiments.store import Store
-from unstale.experiments.tables import caption, cells, footnotes
+from unstale.experiments.tables import MISSING, caption, cells, footnotes
 from unstale.plots import appearance
 from unstale.report.charts import curves_chart, gap_chart, scores_chart
 from unstale.report.page import Cell, Page, Section, Table, flat, markdown, picture, split_claim
@@ -89,7 +90,8 @@ def _alerts(missing: Sequence[Trial], total: int) -> list[str]:
 def _claims(comparison: Comparison) -> Section:
     path = comparison.folder / CLAIMS
     if path.is_file():
-        return Section("The paper’s claims", html=[markdown(path.read_text(encoding="utf-8"))])
+        text = re.sub(r"\A\s*# .*\n", "", path.read_text(encoding="utf-8"))  # the section has a title of its own
+        return Section("The paper’s claims", html=[markdown(text)])
     said = comparison.claims() if len(comparison.results) else []
     lead = "" if said else "Nothing can be said before the first run has finished."
     return Section("The paper’s claims", lead=lead, claims=[split_claim(sentence) for sentence in said])
@@ -183,6 +185,8 @@ def _value(value: Any) -> Any:
 
 
 def _short(value: Any) -> str:
+    if isinstance(value, float) and math.isnan(value):
+        return MISSING
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 

@@ -220,12 +220,13 @@
         }
       }
       element("svg:path", { class: "line", d: path }, group);
-      if (!(series.marker in MARKS)) return;
+      const shape = MARKS[series.marker] ?? (points.length === 1 ? MARKS.o : null);
+      if (!shape) return;
       const every = this.zoomed ? 1 : Math.max(1, Math.floor(points.length / 9));
       points.forEach((p, k) => {
         if (k % every && k !== points.length - 1) return;
         const place = `translate(${toX(p.x)} ${toY(p.y)})`;
-        element("svg:path", { class: `mark${p.hollow ? " hollow" : ""}`, d: MARKS[series.marker], transform: place }, group);
+        element("svg:path", { class: `mark${p.hollow ? " hollow" : ""}`, d: shape, transform: place }, group);
       });
     }
 

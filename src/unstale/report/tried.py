@@ -30,11 +30,11 @@ def tuning_page(folder: Path) -> Page:
     made = tuning.about["made"]
     return Page(
         title=tuning.title,
-        subtitle=f"Tuned over {' and '.join(tuning.space)}; the mean over {len(tuning.about['seeds'])} seed(s) decides",
+        subtitle=f"Tuned over {' and '.join(tuning.space)}; {_seeds(len(tuning.about['seeds']))}",
         facts=facts if tuning.best is not None else {key: facts[key] for key in list(facts)[2:]},
         alerts=[*none, *ends],
         sections=[
-            Section("Score over what was tuned", pictures=[("score over what was tuned", drawn)] if drawn else []),
+            Section("Score over what was tuned", pictures=[("", drawn)] if drawn else []),
             Section("Every trial", tables=[_trials(tuning)]),
             Section("Configuration", pairs=flat({k: v for k, v in tuning.about.items() if k != "made"})),
         ],
@@ -60,6 +60,10 @@ def _trials(tuning: Tuning) -> Table:
 def _cell(value: Any) -> Cell:
     nothing = isinstance(value, float) and math.isnan(value)
     return Cell("–" if nothing else _short(value), None if nothing else value)
+
+
+def _seeds(count: int) -> str:
+    return "one seed each" if count == 1 else f"the mean over {count} seeds decides"
 
 
 def _short(value: Any) -> str:
