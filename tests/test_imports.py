@@ -8,8 +8,22 @@ import sys
 import unstale
 
 HEAVY = (
+<<<<<<< HEAD
     *("pandas", "pyarrow", "matplotlib", "sklearn", "scipy", "typer", "rich", "safetensors", "hypothesis", "pytest"),
     *("datasets", "huggingface_hub", "PIL"),
+=======
+    "pandas",
+    "pyarrow",
+    "matplotlib",
+    "sklearn",
+    "scipy",
+    "typer",
+    "rich",
+    "safetensors",
+    "hypothesis",
+    "pytest",
+    "optuna",
+>>>>>>> tune
 )
 
 
@@ -23,7 +37,9 @@ def modules_after(code: str) -> set[str]:
 
 def test_import_needs_torch_and_numpy_only() -> None:
     before = modules_after("import torch, numpy")
-    everything = "; ".join(f"unstale.{name}" for name in unstale.__all__ if name not in ("compare", "experiments"))
+    everything = "; ".join(
+        f"unstale.{name}" for name in unstale.__all__ if name not in ("compare", "experiments", "tune")
+    )
     after = modules_after(f"import torch, numpy, unstale; {everything}")
     assert after - before == {"unstale"}
     assert not after & set(HEAVY)

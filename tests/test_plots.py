@@ -49,10 +49,11 @@ def test_scores_show_each_method_the_baseline_and_divergence(tmp_path: Path) -> 
 
 
 def test_published_methods_keep_their_colours() -> None:
-    both = [plots._look("ga", labels)["color"] for labels in (["ga"], ["mine", "asgd", "ga"])]
+    both = [plots.appearance("ga", labels)["color"] for labels in (["ga"], ["mine", "asgd", "ga"])]
     assert both[0] == both[1]
     looks = {
-        (plots._look(m, ["a", "b"])["color"], plots._look(m, ["a", "b"])["marker"]) for m in (*frames.PAPER, "a", "b")
+        (plots.appearance(m, ["a", "b"])["color"], plots.appearance(m, ["a", "b"])["marker"])
+        for m in (*frames.PAPER, "a", "b")
     }
     assert len(looks) == 9
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from unstale.callbacks import Callback, StopRun
     from unstale.engines import train
     from unstale.errors import Interrupted, UnstaleError
-    from unstale.experiments import compare
+    from unstale.experiments import compare, tune
     from unstale.flat import Group
     from unstale.measure import Receipt
     from unstale.methods import Method
@@ -41,6 +41,7 @@ _HOMES = {
     "UnstaleError": "unstale.errors",
     "compare": "unstale.experiments",
     "train": "unstale.engines",
+    "tune": "unstale.experiments",
 }
 _ROOMS = ("clocks", "errors", "experiments", "methods", "schedules", "tasks", "testing")
 
@@ -66,6 +67,7 @@ __all__ = [
     "tasks",
     "testing",
     "train",
+    "tune",
 ]
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import numbers
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-__all__ = ["Plain", "describe"]
+__all__ = ["Plain", "describe", "finite"]
 
 Plain = None | bool | int | float | str | list["Plain"] | dict[str, "Plain"]
 
@@ -32,3 +34,14 @@ def describe(value: object) -> Plain:
         return str(value)
     name = getattr(value, "__qualname__", None) or type(value).__qualname__
     return f"{getattr(value, '__module__', type(value).__module__)}.{name}"
+
+
+def finite(value: Any) -> Any:
+    """The same as JSON can hold: NaN and infinities become None, tuples lists."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {str(key): finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return value

@@ -8,6 +8,7 @@ UnstaleError
 ├── NonFiniteError                        a gradient with NaN or Inf under ``on_nonfinite="raise"``
 ├── DataError                             data files missing, damaged, or not what they claim to be
 ├── StoreError                            a folder of results that cannot be written, read, or continued
+├── MissingPackageError (also ImportError) an optional package that is not installed; says how to install it
 └── RunError                              a run failed while it was running
 
 Interrupted (a KeyboardInterrupt)         Ctrl-C during a run; carries the run so far
@@ -28,6 +29,7 @@ __all__ = [
     "GradientError",
     "Interrupted",
     "MethodError",
+    "MissingPackageError",
     "NonFiniteError",
     "RunError",
     "StoreError",
@@ -76,6 +78,13 @@ class DataError(UnstaleError):
 
 class StoreError(UnstaleError):
     """A folder of results cannot be written, read, or continued."""
+
+
+class MissingPackageError(UnstaleError, ImportError):
+    """An optional package is not installed."""
+
+    def __init__(self, what: str, package: str, extra: str) -> None:
+        super().__init__(f"{what} needs the package {package}, which is not installed; pip install 'unstale[{extra}]'")
 
 
 class RunError(UnstaleError):

@@ -17,7 +17,7 @@ from unstale.experiments.outline import BASELINE, REFERENCE, Outline
 if TYPE_CHECKING:
     from unstale.record import Run
 
-__all__ = ["curves_figure", "gap_figure", "run_figure", "scores_figure"]
+__all__ = ["appearance", "curves_figure", "gap_figure", "is_wide", "run_figure", "scores_figure"]
 
 # Okabe and Ito's palette, told apart by colour-blind readers, with a marker of its own for each method.
 _STYLES = {
@@ -50,7 +50,7 @@ def scores_figure(outline: Outline, results: pd.DataFrame) -> Figure:
         mean, std = rows["score"].mean(), rows["score"].std().fillna(0.0)
         # A small sideways step for each method, lest error bars hide one another.
         places = mean.index.to_numpy() * 2.0 ** (0.05 * (position - (len(labels) - 1) / 2))
-        look = _look(label, labels)
+        look = appearance(label, labels)
         axes.errorbar(places, mean, yerr=std, label=label, capsize=3, **look)
         hollow = rows["diverged"].any().to_numpy()
         axes.plot(places[hollow], mean[hollow], **{**look, "linestyle": "", "markerfacecolor": "white", "zorder": 5})
@@ -73,7 +73,7 @@ def gap_figure(outline: Outline, epochs: pd.DataFrame) -> Figure:
         rows = epochs[epochs["method"] == label]
         if not position:  # the clock decides the delay: the same for all methods
             axes.plot(rows["epoch"] + 1, rows["delay"], color=_BASELINE, linestyle="--", label="delay")
-        look = {**_look(label, labels), "markevery": max(1, len(rows) // 10)}
+        look = {**appearance(label, labels), "markevery": max(1, len(rows) // 10)}
         axes.plot(rows["epoch"] + 1, rows["normalised_gap"], label=f"normalised gap, {label}", **look)
     if len(epochs) and bool((epochs[["delay", "normalised_gap"]] > 0).any().any()):
         axes.set_yscale("log")
@@ -91,7 +91,7 @@ def curves_figure(outline: Outline, curves: pd.DataFrame, results: pd.DataFrame)
     labels = list(dict.fromkeys(curves["method"]))
     for label in labels:
         rows = curves[curves["method"] == label]
-        look = {**_look(label, labels), "markevery": max(1, len(rows) // 8)}
+        look = {**appearance(label, labels), "markevery": max(1, len(rows) // 8)}
         axes.plot(
             rows["time"], rows["score"], label=label, **{**look, **({"linestyle": ":"} if label == REFERENCE else {})}
         )
@@ -148,7 +148,7 @@ def _panels(title: str, rows: int) -> tuple[Figure, list[Axes]]:
     return figure, panels
 
 
-def _look(label: str, labels: Sequence[str]) -> dict[str, Any]:
+def appearance(label: str, labels: Sequence[str]) -> dict[str, Any]:
     """A method's colour and marker: the published ones always have the same."""
     strangers = [name for name in labels if name not in _STYLES]
     colour, marker = _STYLES[label] if label in _STYLES else _OTHERS[strangers.index(label) % len(_OTHERS)]
@@ -181,9 +181,14 @@ def _draw_smooth(axes: Axes, x: pd.Series[float], y: pd.Series[float], colour: s
 
 
 def _log_if_wide(axes: Axes, values: pd.Series[float]) -> None:
-    positive = values[np.isfinite(values) & (values > 0)]
-    if len(positive) and positive.quantile(0.99) > 100 * positive.quantile(0.01):
+    if is_wide(values):
         axes.set_yscale("log")
+
+
+def is_wide(values: pd.Series[float]) -> bool:
+    """Whether values spread over so many magnitudes that only a logarithmic axis shows them."""
+    positive = values[np.isfinite(values) & (values > 0)]
+    return bool(len(positive) and positive.quantile(0.99) > 100 * positive.quantile(0.01))
 
 
 def _legend_beside(axes: Axes, title: str | None = None) -> None:

@@ -112,11 +112,11 @@ class RunsBar(Watcher):
     A context manager. Nothing is drawn where standard error is no terminal, apart from failures.
     """
 
-    def __init__(self, total: int, done: int, jobs: int, console: Console | None = None) -> None:
+    def __init__(self, total: int, done: int, jobs: int, console: Console | None = None, what: str = "runs") -> None:
         self._console = console or Console(stderr=True)
         self._running: list[Trial] = []
         self._progress = Progress(
-            TextColumn("runs"),
+            TextColumn(what),
             BarColumn(bar_width=16),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
@@ -127,9 +127,9 @@ class RunsBar(Watcher):
             disable=not self._console.is_terminal,
             refresh_per_second=4,
         )
-        self._task = self._progress.add_task("runs", total=total, completed=done, running="")
+        self._task = self._progress.add_task(what, total=total, completed=done, running="")
         already = f", {done} of them finished already" if done else ""
-        self._console.print(f"{total} runs{already}; {jobs} at a time", style="dim", highlight=False)
+        self._console.print(f"{total} {what}{already}; {jobs} at a time", style="dim", highlight=False)
 
     def __enter__(self) -> RunsBar:
         self._progress.start()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from unstale.describe import finite
 from unstale.errors import ArgumentError, UnstaleError
 
 __all__ = ["examples", "out", "print_json", "running", "say", "say_error"]
@@ -37,7 +37,7 @@ def say_error(error: object) -> None:
 
 def print_json(value: Mapping[str, Any] | list[Any]) -> None:
     """JSON on standard output; NaN and infinities, which it does not have, become null."""
-    sys.stdout.write(json.dumps(_plain(value), indent=2, ensure_ascii=False) + "\n")
+    sys.stdout.write(json.dumps(finite(value), indent=2, ensure_ascii=False) + "\n")
 
 
 def examples(*lines: str) -> str:
@@ -56,13 +56,3 @@ def running(kept: Callable[[], str]) -> Iterator[None]:
     except UnstaleError as error:
         say_error(error)
         raise typer.Exit(2 if isinstance(error, ArgumentError) else 1) from None
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value

@@ -23,20 +23,25 @@ EXAMPLES = examples("unstale show demo", "unstale show demo --json", "unstale sh
 
 
 def show(
-    folder: Annotated[Path, typer.Argument(help="A folder that compare or train has written.", show_default=False)],
+    folder: Annotated[
+        Path, typer.Argument(help="A folder that compare, tune or train has written.", show_default=False)
+    ],
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
-    """Draw the table and the pictures again, of a comparison or of a single run, from what is stored."""
+    """Draw the table and the pictures again, of a comparison, a tuning or a single run, from what is stored."""
     from unstale.experiments import Comparison
     from unstale.experiments.store import COMPARISON
+    from unstale.experiments.tuned import TUNING
     from unstale.storage import CONFIG
 
     if (folder / CONFIG).exists():
         return _show_run(folder, quiet, json)
+    if (folder / TUNING).exists():
+        return _show_tuning(folder, quiet, json)
     if not (folder / COMPARISON).exists():
         raise StoreError(
-            f"{folder} holds neither a comparison nor a run; pass a folder that compare or train has written"
+            f"{folder} holds no comparison, tuning or run; pass a folder that compare, tune or train has written"
         )
     comparison = Comparison.load(folder)
     comparison.write()
@@ -103,6 +108,15 @@ def _groups(widths: dict[str, int], room: int) -> list[list[str]]:
         groups[-1].append(label)
         used += width
     return groups
+
+
+def _show_tuning(folder: Path, quiet: bool, json: bool) -> None:
+    from unstale.cli.tune import report_tuning
+    from unstale.experiments import Tuning
+
+    tuning = Tuning.load(folder)
+    tuning.write()
+    report_tuning(tuning, quiet, json)
 
 
 def _show_run(folder: Path, quiet: bool, json: bool) -> None:

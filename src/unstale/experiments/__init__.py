@@ -7,6 +7,24 @@ from unstale.experiments.conduct import compare
 from unstale.experiments.outline import Outline, Trial
 from unstale.experiments.pool import Failure, Watcher
 from unstale.experiments.recipes import PAPER, recipe
+from unstale.experiments.space import GRIDS, Choice, Range
 from unstale.experiments.specification import Specification
+from unstale.experiments.tuned import Tuning
+from unstale.experiments.tuning import tune
 
-__all__ = ["PAPER", "Comparison", "Failure", "Outline", "Specification", "Trial", "Watcher", "compare", "recipe"]
+__all__ = [
+    "GRIDS",
+    "PAPER",
+    "Choice",
+    "Comparison",
+    "Failure",
+    "Outline",
+    "Range",
+    "Specification",
+    "Trial",
+    "Tuning",
+    "Watcher",
+    "compare",
+    "recipe",
+    "tune",
+]

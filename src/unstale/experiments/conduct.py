@@ -21,9 +21,10 @@ from unstale.experiments.pool import Watcher, carry_out
 from unstale.experiments.recipes import PAPER
 from unstale.experiments.specification import Methods, Specification
 from unstale.experiments.store import Store
+from unstale.experiments.worker import Runs
 from unstale.tasks import Task
 
-__all__ = ["compare", "open_store", "run_missing"]
+__all__ = ["compare", "open_store", "run_missing", "settled", "watching"]
 
 
 def compare(
@@ -89,13 +90,13 @@ def run_missing(
     # All methods with one seed come before the next seed: an interrupted comparison is one with fewer seeds.
     ordered = sorted(missing, key=lambda trial: trial.seed)
     jobs = max(1, min(jobs, len(ordered)))
-    specification = _settled(specification, store, ordered, jobs)
-    with _watcher(len(store.outline().trials()), len(ordered), jobs, progress) as watcher:
-        failures = carry_out(specification, store, ordered, jobs, watcher)
+    specification = settled(specification, store, ordered, jobs)
+    with watching(len(store.outline().trials()), len(ordered), jobs, progress) as watcher:
+        failures = carry_out(Runs(specification, store), ordered, jobs, watcher)
     return Comparison.load(store.folder, failures)
 
 
-def _settled(specification: Specification, store: Store, missing: Sequence[Trial], jobs: int) -> Specification:
+def settled(specification: Specification, store: Store, missing: Sequence[Trial], jobs: int) -> Specification:
     """With "auto" settled for all runs at once, and for those of a later continuation."""
     if not missing or strategy(specification.settings.get("strategy", AUTO)) is not None:
         return specification
@@ -108,9 +109,12 @@ def _settled(specification: Specification, store: Store, missing: Sequence[Trial
     return replace(specification, settings={**specification.settings, "strategy": store.strategy()})
 
 
-def _watcher(total: int, missing: int, jobs: int, progress: bool) -> AbstractContextManager[Watcher]:
+def watching(
+    total: int, missing: int, jobs: int, progress: bool, what: str = "runs"
+) -> AbstractContextManager[Watcher]:
+    """A bar over ``total`` runs, of which so many are missing; nothing unless there is ``progress`` to show."""
     if not progress or not missing:
         return nullcontext(Watcher())
     from unstale.progress import RunsBar
 
-    return RunsBar(total, total - missing, jobs)
+    return RunsBar(total, total - missing, jobs, what=what)

@@ -10,6 +10,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -18,8 +19,6 @@ from typing import Any
 from unstale.errors import RunError, StoreError
 from unstale.experiments import worker
 from unstale.experiments.outline import Trial
-from unstale.experiments.specification import Specification
-from unstale.experiments.store import Store
 
 __all__ = ["Failure", "Watcher", "carry_out"]
 
@@ -51,18 +50,13 @@ class Watcher:
         """A run has ended, well or not."""
 
 
-def carry_out(
-    specification: Specification, store: Store, trials: Iterable[Trial], jobs: int, watcher: Watcher
-) -> tuple[Failure, ...]:
+def carry_out(runs: worker.Runs, trials: Iterable[Trial], jobs: int, watcher: Watcher) -> tuple[Failure, ...]:
     """Run and save each trial, ``jobs`` at a time. What is computed does not depend on ``jobs``.
 
+    ``trials`` may be a generator: it is asked for the next one when there is somebody to do it.
     Raises `StoreError` as soon as a run cannot be saved; `KeyboardInterrupt` on Ctrl-C. Finished runs are kept.
     """
-    outcomes = (
-        _here(specification, store, trials, watcher)
-        if jobs == 1
-        else _spread(specification, store, trials, jobs, watcher)
-    )
+    outcomes = _here(runs, trials, watcher) if jobs == 1 else _spread(runs, trials, jobs, watcher)
     failures = []
     for trial, reason in outcomes:
         failure = Failure(trial, reason) if reason else None
@@ -71,12 +65,10 @@ def carry_out(
     return tuple(failures)
 
 
-def _here(
-    specification: Specification, store: Store, trials: Iterable[Trial], watcher: Watcher
-) -> Iterator[tuple[Trial, str]]:
+def _here(runs: worker.Runs, trials: Iterable[Trial], watcher: Watcher) -> Iterator[tuple[Trial, str]]:
     for trial in trials:
         watcher.on_start(trial)
-        yield trial, worker.perform(specification, store, trial)
+        yield trial, runs.perform(trial)
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +79,7 @@ class _Lane:
     hello: Future[str]
 
     @classmethod
-    def open(cls, setup: tuple[Path, Store, Connection]) -> _Lane:
+    def open(cls, setup: tuple[Path, Connection]) -> _Lane:
         pool = ProcessPoolExecutor(1, get_context("spawn"), initializer=worker.start, initargs=setup)
         with _interrupts_held():
             return cls(pool, pool.submit(worker.hello))
@@ -111,28 +103,26 @@ class _Lane:
             return None
 
 
-def _spread(
-    specification: Specification, store: Store, trials: Iterable[Trial], jobs: int, watcher: Watcher
-) -> Iterator[tuple[Trial, str]]:
+def _spread(runs: worker.Runs, trials: Iterable[Trial], jobs: int, watcher: Watcher) -> Iterator[tuple[Trial, str]]:
     """One process a lane and one run at a time in each, so that a process that dies takes one run with it."""
     shelf = tempfile.TemporaryDirectory(prefix="unstale-")
     leash, held = get_context("spawn").Pipe(duplex=False)
-    waiting, idle = deque(trials), deque[_Lane]()
+    waiting, idle = _Queue(trials), deque[_Lane]()
     lanes: list[_Lane] = []
     running: dict[Future[worker.Outcome], tuple[Trial, _Lane]] = {}
     try:
-        payload = Path(shelf.name) / "comparison"
-        payload.write_bytes(worker.packed(specification))
-        setup = (payload, store, leash)
-        while waiting or running:
-            while waiting and len(running) < jobs:
+        payload = Path(shelf.name) / "runs"
+        payload.write_bytes(worker.packed(runs))
+        setup = (payload, leash)
+        while running or waiting:
+            while len(running) < jobs and waiting:
                 if not idle:
                     idle.append(_Lane.open(setup))
                     lanes.append(idle[-1])
                 lane = idle.popleft()
-                given = lane.give(waiting[0])
+                given = lane.give(waiting.first)
                 if given is not None:
-                    running[given] = waiting.popleft(), lane
+                    running[given] = waiting.take(), lane
                     watcher.on_start(running[given][0])
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 trial, lane = running.pop(future)
@@ -146,6 +136,26 @@ def _spread(
             lane.pool.shutdown(cancel_futures=True)
         leash.close()
         shelf.cleanup()
+
+
+class _Queue:
+    """Looks no further ahead than one trial, for the next may depend on how earlier ones ended."""
+
+    def __init__(self, trials: Iterable[Trial]) -> None:
+        self._rest = iter(trials)
+        self._ahead: list[Trial] = []
+
+    def __bool__(self) -> bool:
+        if not self._ahead:
+            self._ahead = list(islice(self._rest, 1))
+        return bool(self._ahead)
+
+    @property
+    def first(self) -> Trial:
+        return self._ahead[0]
+
+    def take(self) -> Trial:
+        return self._ahead.pop()
 
 
 def _reason(outcome: worker.Outcome | None) -> str:

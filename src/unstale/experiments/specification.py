@@ -43,11 +43,12 @@ class Specification:
         workers: int | Iterable[int],
         seeds: int | Sequence[int],
         settings: Mapping[str, Any],
+        caller: str = "compare",
     ) -> Specification:
         """Raises `ArgumentError` for anything that could not run."""
         allowed = sorted(set(Plan.__dataclass_fields__) - set(_GIVEN_BY_TRIAL))
         for name in sorted(set(settings) - set(allowed)):
-            raise ArgumentError(f"compare() has no argument {name!r}; its settings are {', '.join(allowed)}")
+            raise ArgumentError(f"{caller}() has no argument {name!r}; its settings are {', '.join(allowed)}")
         made = cls(task, labelled(methods), _numbers("workers", workers, 1), _seeds(seeds), dict(settings))
         for label in made.methods:
             for n in made.workers:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 from unstale.errors import StoreError
 from unstale.experiments.outline import Outline, Trial
@@ -33,33 +33,39 @@ class Store:
     """Where the runs of a comparison are kept."""
 
     folder: Path
+    file: ClassVar[str] = COMPARISON  # says what the folder is
+    kind: ClassVar[str] = "comparison"
+    maker: ClassVar[str] = "compare"
 
     @classmethod
-    def open(cls, folder: Path, document: Mapping[str, Any]) -> Store:
+    def open(cls, folder: Path, document: Mapping[str, Any]) -> Self:
         """A folder to write into: a new one, or one that holds the same comparison, to be continued.
 
         Raises `StoreError` if it cannot be written, holds anything else, or another comparison.
         """
         store = cls(folder)
-        if (folder / COMPARISON).exists():
-            _check_same(folder, store.document()["specification"], document["specification"])
+        if (folder / cls.file).exists():
+            store._check_same(document["specification"])
             usable_folder(folder)
         else:
-            _check_empty(folder)
+            store._check_empty()
             with written(folder) as new:
-                write_json(new / COMPARISON, document)
+                write_json(new / cls.file, document)
         return store
 
     def document(self) -> dict[str, Any]:
-        """What comparison.json says. Raises `StoreError` if it is missing or damaged."""
-        path = self.folder / COMPARISON
+        """What that file says. Raises `StoreError` if it is missing or damaged."""
+        path = self.folder / self.file
         if not path.exists():
             raise StoreError(
-                f"{self.folder} holds no comparison: {path} is missing; pass a folder that compare has written"
+                f"{self.folder} holds no {self.kind}: {path} is missing; pass a folder that {self.maker} has written"
             )
         document = read_json(path)
-        Outline.of(document, path)
+        self._check(document, path)
         return document
+
+    def _check(self, document: Mapping[str, Any], path: Path) -> None:
+        Outline.of(document, path)
 
     def outline(self) -> Outline:
         """What was compared."""
@@ -112,10 +118,9 @@ class Store:
         if a finished run cannot be read.
         """
         trials = self.outline().trials()
-        with self._locked():
+        with self.locked():
             missing = [trial for trial in trials if not self.has(trial)]
-            leftovers = [*self.folder.glob(f"{_UNFINISHED}*"), *self.folder.glob(f"{RUNS}/*/{_UNFINISHED}*")]
-            for path in [*leftovers, *map(self.path, missing)]:
+            for path in map(self.path, missing):
                 shutil.rmtree(path, ignore_errors=True)
             for trial in filter(self.has, trials):
                 self.record(trial)
@@ -123,41 +128,48 @@ class Store:
             yield missing
 
     @contextmanager
-    def _locked(self) -> Iterator[None]:
+    def locked(self) -> Iterator[None]:
+        """Have the folder for oneself; half-written files are removed. Raises `StoreError` if somebody else has it."""
+        with self._lock():
+            for path in (*self.folder.glob(f"{_UNFINISHED}*"), *self.folder.glob(f"{RUNS}/*/{_UNFINISHED}*")):
+                shutil.rmtree(path, ignore_errors=True)
+            yield
+
+    @contextmanager
+    def _lock(self) -> Iterator[None]:
         if fcntl is None:
             yield
             return
-        with (self.folder / COMPARISON).open("rb") as file:
+        with (self.folder / self.file).open("rb") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise StoreError(
-                    f"{self.folder} is in use by another process that compares; wait for it, or choose another folder"
+                    f"{self.folder} is in use by another process; wait for it, or choose another folder"
                 ) from error
             except OSError:
                 pass  # a file system without locks
             yield
 
+    def _check_empty(self) -> None:
+        folder = self.folder
+        try:
+            strangers = [path.name for path in folder.iterdir() if not path.name.startswith(_UNFINISHED)]
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise StoreError(f"cannot use {folder}: {error.strerror or error}; choose another folder") from error
+        if strangers:
+            raise StoreError(f"{folder} holds {min(strangers)!r}, and no {self.kind}; choose a new or an empty folder")
 
-def _check_empty(folder: Path) -> None:
-    try:
-        strangers = [path.name for path in folder.iterdir() if not path.name.startswith(_UNFINISHED)]
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise StoreError(f"cannot use {folder}: {error.strerror or error}; choose another folder") from error
-    if strangers:
-        raise StoreError(f"{folder} holds {min(strangers)!r}, and no comparison; choose a new or an empty folder")
-
-
-def _check_same(folder: Path, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
-    changes = list(_changes(there, json.loads(json.dumps(here))))
-    if changes:
-        more = f", and {len(changes) - _SHOWN} more" if len(changes) > _SHOWN else ""
-        raise StoreError(
-            f"{folder} holds another comparison: {'; '.join(changes[:_SHOWN])}{more}; "
-            "choose another folder, or go back to the old settings"
-        )
+    def _check_same(self, here: Mapping[str, Any]) -> None:
+        changes = list(_changes(self.document()["specification"], json.loads(json.dumps(here))))
+        if changes:
+            more = f", and {len(changes) - _SHOWN} more" if len(changes) > _SHOWN else ""
+            raise StoreError(
+                f"{self.folder} holds another {self.kind}: {'; '.join(changes[:_SHOWN])}{more}; "
+                "choose another folder, or go back to the old settings"
+            )
 
 
 def _changes(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> Iterator[str]:

@@ -12,7 +12,7 @@ import pandas as pd
 from unstale.experiments.outline import BASELINE, Outline
 from unstale.experiments.results import baseline_scores
 
-__all__ = ["Cell", "caption", "cells", "footnotes", "markdown"]
+__all__ = ["MISSING", "Cell", "caption", "cells", "footnotes", "markdown"]
 
 MISSING = "–"
 

@@ -1,4 +1,4 @@
-"""A worker process of a comparison: unpacks what is compared once, then runs one trial after the other."""
+"""A worker process: unpacks what is to be done once, then does one trial after the other."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import pickle
 import signal
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cache
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -19,21 +20,58 @@ from unstale.errors import ArgumentError, StoreError, UnstaleError
 from unstale.experiments.outline import Trial
 from unstale.experiments.specification import Specification
 from unstale.experiments.store import Store
+from unstale.record import Run
 
-__all__ = ["Outcome", "hello", "packed", "perform", "start", "work"]
+__all__ = ["Outcome", "Runs", "hello", "packed", "start", "work"]
 
 Outcome = tuple[Literal["run", "store", "unusable"], str]
 """What went wrong, in what: the run itself ("" if nothing did), saving it, or the whole process."""
 
-_setup: list[tuple[Path, Store]] = []
+_setup: list[Path] = []
 
 
-def packed(specification: Specification) -> bytes:
-    """The comparison as bytes. Raises `ArgumentError`, naming the piece, if it cannot travel to another process."""
+@dataclass(frozen=True)
+class Runs:
+    """What is done with a trial: it is run, and saved."""
+
+    specification: Specification
+    store: Store
+
+    def run(self, trial: Trial) -> Run:
+        """The run itself."""
+        return simulate(self.specification.plan(trial))
+
+    def perform(self, trial: Trial) -> str:
+        """One run, saved. The answer says why it failed, and is empty if it did not.
+
+        Raises `StoreError` if it cannot be saved.
+        """
+        try:
+            run = self.run(trial)
+        except UnstaleError as error:
+            return str(error)
+        except Exception as error:  # whatever a task or a method of the user's may raise
+            return f"{type(error).__name__}: {error}"
+        self.store.save(trial, run)
+        return ""
+
+    def pieces(self) -> Iterator[tuple[str, object]]:
+        """What has to travel to another process, piece by piece, each with a name."""
+        for label, method in self.specification.methods.items():
+            yield f"method {label!r}", method
+        for name, value in self.specification.settings.items():
+            yield f"{name}={value!r}", value
+        for name, value in vars(self.specification.task).items():
+            yield f"the task's {name.lstrip('_')}", value
+        yield "the task", self.specification.task
+
+
+def packed(runs: Runs) -> bytes:
+    """All that is done as bytes. Raises `ArgumentError`, naming the piece, if it cannot travel to another process."""
     try:
-        return pickle.dumps(specification)
+        return pickle.dumps(runs)
     except Exception:  # pickling raises whatever it likes
-        for name, piece in _pieces(specification):
+        for name, piece in runs.pieces():
             if reason := _unpicklable(piece):
                 error = ArgumentError(
                     f"{name} cannot travel to another process ({reason}); define it at the top level of a module, "
@@ -43,31 +81,16 @@ def packed(specification: Specification) -> bytes:
         raise error from None
 
 
-def perform(specification: Specification, store: Store, trial: Trial) -> str:
-    """One run, saved. The answer says why it failed, and is empty if it did not.
-
-    Raises `StoreError` if it cannot be saved.
-    """
-    try:
-        run = simulate(specification.plan(trial))
-    except UnstaleError as error:
-        return str(error)
-    except Exception as error:  # whatever a task or a method of the user's may raise
-        return f"{type(error).__name__}: {error}"
-    store.save(trial, run)
-    return ""
-
-
-def start(payload: Path, store: Store, leash: Connection) -> None:
+def start(payload: Path, leash: Connection) -> None:
     """Get ready. The process ends when the other end of ``leash`` is closed, or its owner dies.
 
-    What is compared comes in a file, ``payload``: sent through the pipe that starts a process, it would be more than
+    What is to be done comes in a file, ``payload``: sent through the pipe that starts a process, it would be more than
     the pipe holds, and a process that dies before it reads would leave its owner writing for ever.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with, args=(leash,), daemon=True).start()
     torch.set_num_threads(1)
-    _setup[:] = [(payload, store)]
+    _setup[:] = [payload]
 
 
 def hello() -> str:
@@ -78,20 +101,20 @@ def hello() -> str:
 def work(trial: Trial) -> Outcome:
     """Run and save one trial. Errors come back as words: not every exception can travel."""
     try:
-        specification = _specification()
+        runs = _runs()
     except Exception as error:  # unpickling imports and runs the user's modules
         where = "define what you compare in a module that can be imported, or use jobs=1"
         return "unusable", f"a worker process cannot load the comparison ({type(error).__name__}: {error}); {where}"
     try:
-        return "run", perform(specification, _setup[0][1], trial)
+        return "run", runs.perform(trial)
     except StoreError as error:
         return "store", str(error)
 
 
 @cache
-def _specification() -> Specification:
-    loaded = pickle.loads(_setup[0][0].read_bytes())
-    assert isinstance(loaded, Specification)
+def _runs() -> Runs:
+    loaded = pickle.loads(_setup[0].read_bytes())
+    assert isinstance(loaded, Runs)
     return loaded
 
 
@@ -100,16 +123,6 @@ def _end_with(leash: Connection) -> None:
         leash.recv_bytes()
     except (EOFError, OSError):
         os._exit(1)
-
-
-def _pieces(specification: Specification) -> Iterator[tuple[str, object]]:
-    for label, method in specification.methods.items():
-        yield f"method {label!r}", method
-    for name, value in specification.settings.items():
-        yield f"{name}={value!r}", value
-    for name, value in vars(specification.task).items():
-        yield f"the task's {name.lstrip('_')}", value
-    yield "the task", specification.task
 
 
 def _unpicklable(piece: object) -> str:

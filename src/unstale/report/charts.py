@@ -1,0 +1,111 @@
+"""The pictures of a comparison as plain values, for the page's own script to draw; the same ones as in plots."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pandas as pd
+
+from unstale.experiments.outline import REFERENCE, Outline
+from unstale.experiments.results import baseline_scores
+from unstale.plots import appearance, is_wide
+
+__all__ = ["curves_chart", "gap_chart", "scores_chart"]
+
+Chart = dict[str, Any]
+
+
+def scores_chart(outline: Outline, results: pd.DataFrame) -> Chart:
+    """Final score against the number of workers."""
+    series = []
+    for label in outline.labels:
+        rows = results[(results["method"] == label) & results["workers"].isin(outline.workers)].groupby("workers")
+        points = [
+            _point(n, r["score"].mean(skipna=False), r["score"].std(), hollow=bool(r["diverged"].any()), n=len(r))
+            for n, r in rows
+        ]
+        series.append(_series(label, outline.labels, points))
+    return {
+        "id": "scores",
+        "title": "Score against the number of workers",
+        "note": f"Mean and standard deviation over {outline.seed_count}. Hollow: a run diverged.",
+        "x": {"label": "workers N", "log": True, "ticks": list(outline.workers), "name": "N"},
+        "y": _score_axis(outline, results["score"]),
+        "series": series,
+        "level": _baseline(results),
+    }
+
+
+def curves_chart(outline: Outline, curves: pd.DataFrame, results: pd.DataFrame) -> Chart:
+    """Score over simulated time, at the largest number of workers."""
+    labels = list(dict.fromkeys(curves["method"]))
+    series = []
+    for label in labels:
+        rows = curves[curves["method"] == label]
+        points = [_point(*row) for row in rows[["time", "score", "spread"]].itertuples(index=False)]
+        series.append(_series(label, outline.labels, points, dashed=label == REFERENCE))
+    return {
+        "id": "curves",
+        "title": f"Score over simulated time, N = {outline.largest}",
+        "note": "Synchronous training is dotted. 1 is the mean time of one gradient.",
+        "x": {"label": "simulated time", "log": False, "name": "time"},
+        "y": _score_axis(outline, curves["score"]),
+        "series": series,
+        "level": _baseline(results),
+    }
+
+
+def gap_chart(outline: Outline, epochs: pd.DataFrame) -> Chart:
+    """Delay and normalised gap in each epoch, at the largest number of workers."""
+    labels = list(dict.fromkeys(epochs["method"]))
+    series: list[Chart] = []
+    for label in labels:
+        rows = epochs[epochs["method"] == label]
+        if not series:  # the clock decides the delay: the same for all methods
+            delays = [_point(e + 1, d) for e, d in rows[["epoch", "delay"]].itertuples(index=False)]
+            series.append({"name": "delay", "colour": "", "marker": "", "dashed": True, "points": delays})
+        gaps = [_point(e + 1, g) for e, g in rows[["epoch", "normalised_gap"]].itertuples(index=False)]
+        series.append({**_series(label, outline.labels, gaps), "name": f"gap, {label}"})
+    positive = bool((epochs[["delay", "normalised_gap"]] > 0).any().any()) if len(epochs) else False
+    return {
+        "id": "gaps",
+        "title": f"Delay and normalised gap, N = {outline.largest}",
+        "note": "Means over the pushes of an epoch: pushes for the delay, average steps for the gap.",
+        "x": {"label": "epoch", "log": False, "name": "epoch"},
+        "y": {"label": "staleness", "log": positive},
+        "series": series,
+        "level": None,
+    }
+
+
+def _series(label: str, labels: Sequence[str], points: Iterable[Any], dashed: bool = False) -> dict[str, Any]:
+    style = appearance(label, labels if label in labels else [*labels, label])
+    return {
+        "name": label,
+        "colour": style["color"],
+        "marker": style["marker"],
+        "dashed": dashed,
+        "points": list(points),
+    }
+
+
+def _point(x: Any, y: Any, spread: Any = None, hollow: bool = False, n: int = 1) -> dict[str, Any]:
+    point = {"x": float(x), "y": float(y)}
+    if spread is not None and not pd.isna(spread):
+        point["s"] = float(spread)
+    return point | ({"hollow": True} if hollow else {}) | ({"n": n} if n > 1 else {})
+
+
+def _score_axis(outline: Outline, scores: pd.Series[float]) -> dict[str, Any]:
+    percent = outline.score_name.endswith("(%)")
+    wide = not percent and not outline.higher_is_better and is_wide(scores)
+    return {"label": f"test {outline.score_name}", "log": wide, "most": 100.0 if percent else None}
+
+
+def _baseline(results: pd.DataFrame) -> dict[str, Any] | None:
+    scores = baseline_scores(results)
+    if not len(scores):
+        return None
+    spread = float(scores.std()) if len(scores) > 1 else 0.0
+    return {"name": "baseline, one worker", "y": float(scores.mean(skipna=False)), "s": spread}
