@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import unstale
-from unstale.cli import catalogues, compare, show, train
+from unstale.cli import catalogues, compare, reproduce, show, train
 
 __all__ = ["app"]
 
@@ -40,4 +40,5 @@ app.command("tasks", epilog=catalogues.TASKS_EXAMPLES)(catalogues.tasks)
 app.command("clocks", epilog=catalogues.CLOCKS_EXAMPLES)(catalogues.clocks)
 app.command("train", epilog=train.EXAMPLES)(train.train)
 app.command("compare", epilog=compare.EXAMPLES)(compare.compare)
+app.command("reproduce", epilog=reproduce.EXAMPLES)(reproduce.reproduce)
 app.command("show", epilog=show.EXAMPLES)(show.show)

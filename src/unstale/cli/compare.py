@@ -14,7 +14,7 @@ from unstale.cli import parse
 from unstale.cli.options import Json, Quiet, Settings, TaskName, takes_settings
 from unstale.cli.output import examples, running, say_error
 
-__all__ = ["EXAMPLES", "compare"]
+__all__ = ["EXAMPLES", "compare", "cores"]
 
 EXAMPLES = examples(
     "unstale compare digits --out demo",
@@ -59,7 +59,7 @@ def compare(
     counts = WORKERS if workers is None else parse.wholes("--workers", workers)
     named = PAPER if methods is None else parse.split(methods)
     specification = Specification.of(made, named, counts, SEEDS if seeds is None else seeds, settings.plan(made))
-    jobs = _cores() if jobs is None else checks.whole("--jobs", jobs, 1)
+    jobs = cores() if jobs is None else checks.whole("--jobs", jobs, 1)
     store = open_store(specification, out, shlex.join(["unstale", *sys.argv[1:]]))
     with store.claimed() as missing, running(lambda: _kept(out)):
         comparison = run_missing(specification, store, missing, jobs, progress=not quiet)
@@ -79,5 +79,6 @@ def _kept(out: Path) -> str:
     return f"{done} of {done + missing} runs are kept in {out}; the same command continues"
 
 
-def _cores() -> int:
+def cores() -> int:
+    """How many this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

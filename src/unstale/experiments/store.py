@@ -50,6 +50,10 @@ class Store:
                 write_json(new / COMPARISON, document)
         return store
 
+    def exists(self) -> bool:
+        """Whether there is a comparison."""
+        return (self.folder / COMPARISON).exists()
+
     def document(self) -> dict[str, Any]:
         """What comparison.json says. Raises `StoreError` if it is missing or damaged."""
         path = self.folder / COMPARISON
