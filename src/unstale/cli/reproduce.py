@@ -109,7 +109,8 @@ def report_reproduction(made: Reproduction | Table1, folder: Path, quiet: bool, 
     """What differs, the table, the claims, and where the files are."""
     written = sorted(path.name for path in folder.iterdir() if path.suffix in (".md", ".csv", ".png"))
     if json:
-        return print_json({"folder": str(folder), "notes": made.notes(), "claims": made.claims(), "files": written})
+        about = {"folder": str(folder), "table": made.table.to_dict("records"), "notes": made.notes()}
+        return print_json({**about, "claims": made.claims(), "files": written})
     if quiet:
         return None
     _print(made)

@@ -84,11 +84,16 @@ class Reproduction:
     def write(self) -> list[Path]:
         """Write tables, pictures and claims.md, from what is stored. Raises `StoreError` if it cannot."""
         frames = {"results.csv": self.comparison.results, **self._frames()}
-        texts = {"table.md": self._table(), "claims.md": self._claims()}
+        texts = {"table.md": self._markdown(), "claims.md": self._claims()}
         return publish(self.comparison.folder, frames, texts, self._figures())
 
+    @property
+    def table(self) -> pd.DataFrame:
+        """A row a number of workers and method, as in table.csv."""
+        return beside.csv(self.outline, self.comparison.results, self.preset.table)
+
     def _frames(self) -> dict[str, pd.DataFrame]:
-        return {"table.csv": beside.csv(self.outline, self.comparison.results, self.preset.table)}
+        return {"table.csv": self.table}
 
     def _figures(self) -> dict[str, Any]:
         from unstale import plots
@@ -105,7 +110,7 @@ class Reproduction:
             "delay_vs_gap.png": plots.gap_figure(outline, self.comparison.epochs),
         }
 
-    def _table(self) -> str:
+    def _markdown(self) -> str:
         head = [f"# {self.preset.title}, reproduced", "", beside.markdown(self.outline.labels, self.rows), ""]
         return "\n".join([*head, " ".join(self.notes()), "", *self._made()]).rstrip() + "\n"
 

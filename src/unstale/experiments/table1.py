@@ -61,6 +61,15 @@ class Table1:
         """The columns."""
         return next(iter(self.parts.values())).outline.labels
 
+    @property
+    def table(self) -> pd.DataFrame:
+        """A row a run, as in table.csv: those of a comparison's results.csv, and the tuned momentum and lr."""
+        frames = [
+            part.comparison.results.assign(workload=name, momentum=self.best[name].momentum, lr=self.best[name].lr)
+            for name, part in self.parts.items()
+        ]
+        return pd.concat(frames, ignore_index=True)
+
     def notes(self) -> list[str]:
         """What a reader of the table has to know."""
         return [
@@ -77,10 +86,6 @@ class Table1:
 
     def write(self) -> list[Path]:
         """Write table.csv, table.md and claims.md. Raises `StoreError` if it cannot."""
-        frames = [
-            part.comparison.results.assign(workload=name, momentum=self.best[name].momentum, lr=self.best[name].lr)
-            for name, part in self.parts.items()
-        ]
         table = markdown_rows(("workload",), self.labels, [((name,), row) for name, row in self.rows])
         notes = "\n".join(f"- {note}" for note in self.notes())
         pages = [claims_page.page(part.evidence, f"{self.title}, {name}") for name, part in self.parts.items()]
@@ -88,7 +93,7 @@ class Table1:
             "table.md": f"# {self.title}, reproduced\n\n{table}\n\n{notes}\n",
             "claims.md": "\n".join(pages),
         }
-        return publish(self.folder, {"table.csv": pd.concat(frames, ignore_index=True)}, texts, {})
+        return publish(self.folder, {"table.csv": self.table}, texts, {})
 
     @staticmethod
     def _cells(part: Reproduction) -> Mapping[str, Cell]:
