@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 import unstale
 from tests.experiments import frames
-from unstale import plots
+from unstale import drawing, plots
 
 SCORES = frames.of_table(frames.TABLE_4, 0.5)
 
@@ -49,11 +49,10 @@ def test_scores_show_each_method_the_baseline_and_divergence(tmp_path: Path) -> 
 
 
 def test_published_methods_keep_their_colours() -> None:
-    both = [plots.appearance("ga", labels)["color"] for labels in (["ga"], ["mine", "asgd", "ga"])]
+    both = [drawing.look("ga", labels)["color"] for labels in (["ga"], ["mine", "asgd", "ga"])]
     assert both[0] == both[1]
     looks = {
-        (plots.appearance(m, ["a", "b"])["color"], plots.appearance(m, ["a", "b"])["marker"])
-        for m in (*frames.PAPER, "a", "b")
+        (drawing.look(m, ["a", "b"])["color"], drawing.look(m, ["a", "b"])["marker"]) for m in (*frames.PAPER, "a", "b")
     }
     assert len(looks) == 9
 

@@ -78,16 +78,17 @@ def summary(score: float, diverged: bool, workers: int) -> dict[str, object]:
     return {"score": score, "diverged": diverged, **counts, **means, "simulated_time": time, "seconds": 1.0}
 
 
-def make_epochs(**gaps: tuple[float, ...]) -> pd.DataFrame:
-    """Normalised gaps by method, one an epoch, at a delay of 10."""
+def make_epochs(seeds: int = 3, **gaps: tuple[float, ...]) -> pd.DataFrame:
+    """Normalised gaps by method, one an epoch and the same in every seed, at N = 28 and a delay of 10."""
     rows = [
-        {"method": label, "epoch": epoch, "delay": 10.0, "normalised_gap": gap}
+        {"method": label, "workers": 28, "seed": seed, "epoch": epoch, "delay": 10.0, "normalised_gap": gap}
         for label, values in gaps.items()
+        for seed in range(seeds)
         for epoch, gap in enumerate(values)
     ]
-    return pd.DataFrame(rows, columns=["method", "epoch", "delay", "normalised_gap"])
+    return pd.DataFrame(rows, columns=["method", "workers", "seed", "epoch", "delay", "normalised_gap"])
 
 
 def evidence(scores: Scores, seeds: int = 3, baseline: float = 92.43, **gaps: tuple[float, ...]) -> Evidence:
     outline = make_outline(scores, seeds)
-    return Evidence(outline, make_results(outline, scores, baseline), make_epochs(**gaps))
+    return Evidence.of(outline, make_results(outline, scores, baseline), make_epochs(seeds, **gaps))

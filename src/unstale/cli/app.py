@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import unstale
-from unstale.cli import catalogues, compare, report, show, train, tune
+from unstale.cli import catalogues, compare, report, reproduce, show, train, tune
 
 __all__ = ["app"]
 
@@ -41,5 +41,6 @@ app.command("clocks", epilog=catalogues.CLOCKS_EXAMPLES)(catalogues.clocks)
 app.command("train", epilog=train.EXAMPLES)(train.train)
 app.command("compare", epilog=compare.EXAMPLES)(compare.compare)
 app.command("tune", epilog=tune.EXAMPLES)(tune.tune)
+app.command("reproduce", epilog=reproduce.EXAMPLES)(reproduce.reproduce)
 app.command("show", epilog=show.EXAMPLES)(show.show)
 app.command("report", epilog=report.EXAMPLES)(report.report)

@@ -103,7 +103,7 @@ class Settings:
         ):
             value = getattr(self, name)
             plan |= {} if value is None else {name: value}
-        return {**plan, "clock": self._clock()}
+        return {**plan, "clock": self.make_clock()}
 
     def _learning_rate(self, recipe: Recipe) -> Recipe:
         given = {
@@ -116,7 +116,8 @@ class Settings:
         chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         return dataclasses.replace(recipe, **chosen)
 
-    def _clock(self) -> Clock:
+    def make_clock(self) -> Clock:
+        """The clock. Raises `ArgumentError` for an unknown one, or for options that it does not have."""
         from unstale import clocks
 
         options = parse.named("--clock-option", self.clock_option or ())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,8 +17,9 @@ from unstale.errors import StoreError
 
 if TYPE_CHECKING:
     from unstale.experiments import Comparison
+    from unstale.experiments.tables import Cell
 
-__all__ = ["EXAMPLES", "report", "show"]
+__all__ = ["EXAMPLES", "print_cells", "report", "show"]
 
 EXAMPLES = examples("unstale show demo", "unstale show demo --json", "unstale show runs/first")
 
@@ -41,9 +43,11 @@ def show(
         return _show_tuning(folder, quiet, json)
     if not (folder / COMPARISON).exists():
         raise StoreError(
-            f"{folder} holds no comparison, tuning or run; pass a folder that compare, tune or train has written"
+            f"{folder} holds no comparison, tuning or run; pass a folder that compare, tune, reproduce or train has written"
         )
     comparison = Comparison.load(folder)
+    if "preset" in comparison.outline.made:
+        return _show_reproduction(folder, quiet, json)
     comparison.write()
     return report(comparison, quiet, json)
 
@@ -77,24 +81,30 @@ def print_table(comparison: Comparison) -> None:
     """Cells are never broken: methods that do not fit on a line make a second table."""
     from unstale.experiments import tables
 
-    outline, console = comparison.outline, out()
+    outline = comparison.outline
     cells = tables.cells(outline, comparison.results)
-    widths = {
-        label: max(len(label), *(len(cells[n, label].text) for n in outline.workers)) + 1 for label in outline.labels
-    }
-    for labels in _groups(widths, console.width - len(str(outline.largest)) - 1):
-        table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
-        table.add_column("N", justify="right", no_wrap=True)
-        for label in labels:
-            table.add_column(Text(label), justify="right", no_wrap=True)
-        for n in outline.workers:
-            row = [Text(cells[n, label].text, "bold green" if cells[n, label].best else "") for label in labels]
-            table.add_row(str(n), *row)
-        console.print(table)
-        console.print()
+    rows = [(str(n), {label: cells[n, label] for label in outline.labels}, "") for n in outline.workers]
+    print_cells("N", outline.labels, rows)
     for note in (f"{tables.caption(outline, comparison.results)}.", *tables.footnotes(outline, comparison.results)):
         say(note, "dim")
     say("")
+
+
+def print_cells(head: str, labels: Sequence[str], rows: Sequence[tuple[str, Mapping[str, Cell], str]]) -> None:
+    """Rows of a first word, cells by label, and a style; in several tables where they do not fit on a line."""
+    console = out()
+    widths = {label: max(len(label), *(len(cells[label].text) for _, cells, _ in rows)) + 1 for label in labels}
+    first = max(len(head), *(len(word) for word, _, _ in rows)) + 1
+    for group in _groups(widths, console.width - first):
+        table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
+        table.add_column(head, justify="right", no_wrap=True)
+        for label in group:
+            table.add_column(Text(label), justify="right", no_wrap=True)
+        for word, cells, style in rows:
+            best = f"bold {style or 'green'}"
+            table.add_row(Text(word, style), *(Text(cells[m].text, best if cells[m].best else style) for m in group))
+        console.print(table)
+        console.print()
 
 
 def _groups(widths: dict[str, int], room: int) -> list[list[str]]:
@@ -117,6 +127,15 @@ def _show_tuning(folder: Path, quiet: bool, json: bool) -> None:
     tuning = Tuning.load(folder)
     tuning.write()
     report_tuning(tuning, quiet, json)
+
+
+def _show_reproduction(folder: Path, quiet: bool, json: bool) -> None:
+    from unstale.cli.reproduce import report_reproduction
+    from unstale.experiments.reproduction import load
+
+    made = load(folder)
+    made.write()
+    report_reproduction(made, folder, quiet, json)
 
 
 def _show_run(folder: Path, quiet: bool, json: bool) -> None:

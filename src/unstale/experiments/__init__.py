@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from unstale.experiments.comparison import Comparison
 from unstale.experiments.conduct import compare
+from unstale.experiments.orders import Order
 from unstale.experiments.outline import Outline, Trial
 from unstale.experiments.pool import Failure, Watcher
 from unstale.experiments.recipes import PAPER, recipe
+from unstale.experiments.reproduce import reproduce
 from unstale.experiments.space import GRIDS, Choice, Range
 from unstale.experiments.specification import Specification
 from unstale.experiments.tuned import Tuning
@@ -18,6 +20,7 @@ __all__ = [
     "Choice",
     "Comparison",
     "Failure",
+    "Order",
     "Outline",
     "Range",
     "Specification",
@@ -26,5 +29,6 @@ __all__ = [
     "Watcher",
     "compare",
     "recipe",
+    "reproduce",
     "tune",
 ]

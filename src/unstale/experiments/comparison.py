@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from unstale.errors import StoreError
 from unstale.experiments import claims, results, tables
 from unstale.experiments.evidence import Evidence
-from unstale.experiments.outline import REFERENCE, Outline, Trial
+from unstale.experiments.outline import Outline, Trial
 from unstale.experiments.pool import Failure
 from unstale.experiments.store import Store
 from unstale.record import Run
 from unstale.storage import written
 
-__all__ = ["Comparison"]
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["Comparison", "publish"]
 
 GAP_METHODS = ("ga", "dana_ga")
-FILES = ("results.csv", "table.md", "scores.png", "delay_vs_gap.png", "curves.png")
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +67,7 @@ class Comparison:
 
     @cached_property
     def epochs(self) -> pd.DataFrame:
-        """Mean delay and normalised gap in each epoch at the largest number of workers.
+        """Mean delay and normalised gap in each epoch of each run at the largest number of workers.
 
         Of ``ga`` and ``dana_ga``; of all methods if neither was compared.
         """
@@ -74,15 +77,16 @@ class Comparison:
     @cached_property
     def curves(self) -> pd.DataFrame:
         """Score over simulated time at the largest number of workers, synchronous training beside the methods."""
-        return results.curves(self._at_largest(dict.fromkeys([*self.outline.labels, REFERENCE])))
+        labels = dict.fromkeys([*self.outline.labels, self.outline.reference_label])
+        return results.curves(self._at_largest(filter(None, labels)))
 
     def claims(self) -> list[str]:
         """One sentence for each of the paper's claims that these results can speak to."""
-        return claims.sentences(Evidence(self.outline, self.results, self.epochs))
+        return claims.sentences(Evidence.of(self.outline, self.results, self.epochs))
 
     def table(self) -> str:
         """Methods as columns, numbers of workers as rows, as Markdown."""
-        return tables.markdown(self.outline, self.results, self._birth())
+        return tables.markdown(self.outline, self.results, self.birth())
 
     def write(self) -> list[Path]:
         """Write results.csv, table.md and the pictures, from what is stored. Raises `StoreError` if it cannot."""
@@ -93,19 +97,19 @@ class Comparison:
             "delay_vs_gap.png": plots.gap_figure(self.outline, self.epochs),
             "curves.png": plots.curves_figure(self.outline, self.curves, self.results),
         }
-        with written(self.folder) as new:
-            self.results.to_csv(new / "results.csv", index=False)
-            (new / "table.md").write_text(self.table(), encoding="utf-8")
-            for name, figure in figures.items():
-                figure.savefig(new / name)
-        return [self.folder / name for name in FILES]
+        return publish(self.folder, {"results.csv": self.results}, {"table.md": self.table()}, figures)
 
-    def _at_largest(self, labels: Iterable[str]) -> Iterator[tuple[str, Run]]:
+    def runs(self, labels: Iterable[str], workers: Iterable[int]) -> Iterator[tuple[Trial, Run]]:
+        """The finished runs of these methods at these numbers of workers, read one by one."""
         store = Store(self.folder)
-        trials = (Trial(label, self.outline.largest, seed) for label in labels for seed in self.outline.seeds)
-        return ((trial.label, store.load(trial)) for trial in trials if store.has(trial))
+        trials = (Trial(label, n, seed) for label in labels for n in workers for seed in self.outline.seeds)
+        return ((trial, store.load(trial)) for trial in trials if store.has(trial))
 
-    def _birth(self) -> list[str]:
+    def _at_largest(self, labels: Iterable[str]) -> Iterator[tuple[Trial, Run]]:
+        return self.runs(labels, (self.outline.largest,))
+
+    def birth(self) -> list[str]:
+        """How the results were made: lines of Markdown."""
         made, runs = self.outline.made, self.results
         chosen = Store(self.folder).strategy()
         settings = "" if chosen is None else f"gradients: {chosen}; "
@@ -118,6 +122,20 @@ class Comparison:
             "",
             f"Settings: {settings}.",
         ]
+
+
+def publish(
+    folder: Path, tables: Mapping[str, pd.DataFrame], texts: Mapping[str, str], figures: Mapping[str, Figure]
+) -> list[Path]:
+    """Write files by name, all or none. Raises `StoreError` if it cannot."""
+    with written(folder) as new:
+        for name, table in tables.items():
+            table.to_csv(new / name, index=False)
+        for name, text in texts.items():
+            (new / name).write_text(text, encoding="utf-8")
+        for name, figure in figures.items():
+            figure.savefig(new / name)
+    return [folder / name for name in (*tables, *texts, *figures)]
 
 
 def _versions(versions: object) -> str:

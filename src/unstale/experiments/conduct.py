@@ -72,9 +72,12 @@ def compare(
     return comparison
 
 
-def open_store(specification: Specification, folder: Path, command: str) -> Store:
-    """The folder of this comparison, new or to be continued. Raises `StoreError` if it cannot be that."""
-    made = {"command": command, "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")}
+def open_store(specification: Specification, folder: Path, command: str, **about: Any) -> Store:
+    """The folder of this comparison, new or to be continued. Raises `StoreError` if it cannot be that.
+
+    about: what else is worth keeping of how it was made, as JSON values.
+    """
+    made = {"command": command, "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"), **about}
     document = {
         "specification": specification.describe(),
         "synchronous_time": specification.synchronous_times(),

@@ -1,108 +1,104 @@
-"""What a comparison's results say about one method against another, over the same seeds."""
+"""What there is to judge claims by: scores of methods at numbers of workers, and delays and gaps through training."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
 
-from unstale.experiments.outline import BASELINE, Outline
+from unstale.experiments.effects import Effect, Sample, mean_of
+from unstale.experiments.outline import Outline
+from unstale.experiments.results import baseline_scores
 
-__all__ = ["Evidence", "Margin"]
+__all__ = ["NO_EPOCHS", "Evidence", "finite"]
 
-ENOUGH = 3
-"""Fewer seeds than this confirm nothing."""
-
-
-@dataclass(frozen=True)
-class Margin:
-    """By how much one method is better than another at one number of workers; above 0 is better.
-
-    Infinite where one of the two diverged. std: of the differences over the seeds that both have, NaN for a single one.
-    """
-
-    label: str
-    over: str
-    workers: int
-    mean: float
-    std: float
-    n: int
-
-    @property
-    def clear(self) -> bool:
-        """Whether the mean is two standard errors or more from 0, over enough seeds."""
-        return self.n >= ENOUGH and abs(self.mean) >= 2 * self.std / math.sqrt(self.n)
-
-    def __str__(self) -> str:
-        if not math.isfinite(self.mean):
-            return f"{self.over if self.mean > 0 else self.label} diverged at N = {self.workers}"
-        spread = "" if math.isnan(self.std) else f"±{self.std:.1f}"
-        return f"{self.mean:+.1f}{spread} at N = {self.workers}".replace("-", "−")
+NO_EPOCHS = pd.DataFrame({name: [] for name in ("method", "workers", "seed", "epoch", "delay", "normalised_gap")})
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """Results, and per-epoch delays and gaps at the largest number of workers."""
+    """One workload's numbers, here or in a paper.
 
-    outline: Outline
-    results: pd.DataFrame
-    epochs: pd.DataFrame
+    samples: by (label, workers); higher is better in all of them. baseline: one worker's.
+    halves: whether half of a score means something, as of an accuracy.
+    epochs: method, workers, seed, epoch, delay, normalised_gap.
+    half_lost_at: the number of workers at which a baseline's method is said to have collapsed.
+    runs: what is counted, for readers.
+    """
 
-    @cached_property
-    def _cells(self) -> dict[tuple[str, int], pd.DataFrame]:
-        """Rows of results by (label, workers)."""
-        pairs = zip(self.results["method"], self.results["workers"], strict=True)
-        table = self.results
-        return {(m, n): table[(table["method"] == m) & (table["workers"] == n)] for m, n in dict.fromkeys(pairs)}
+    samples: Mapping[tuple[str, int], Sample]
+    baseline: Sample | None
+    halves: bool = True
+    epochs: pd.DataFrame = field(default_factory=NO_EPOCHS.copy)
+    half_lost_at: int | None = None
+    runs: str = "seed"
 
-    @cached_property
-    def _scores(self) -> dict[tuple[str, int], pd.Series[float]]:
-        return {key: rows.set_index("seed")["score"] for key, rows in self._cells.items()}
-
-    @cached_property
-    def _diverged(self) -> dict[tuple[str, int], bool]:
-        return {key: bool(rows["diverged"].all()) for key, rows in self._cells.items()}
+    @classmethod
+    def of(
+        cls, outline: Outline, results: pd.DataFrame, epochs: pd.DataFrame, half_lost_at: int | None = None
+    ) -> Evidence:
+        """From a comparison's results. A run without a finite score counts as at chance, or as the worst there is."""
+        sign, known = outline.sign, outline.task.get("chance")
+        table = results.assign(score=finite(sign * results["score"], None if known is None else sign * float(known)))
+        pairs = [(label, n) for label in outline.labels for n in outline.workers]
+        cells = {pair: table[(table["method"] == pair[0]) & (table["workers"] == pair[1])] for pair in pairs}
+        samples = {
+            pair: Sample.of(rows.set_index("seed")["score"], int(rows["diverged"].sum()))
+            for pair, rows in cells.items()
+            if len(rows)
+        }
+        scores = baseline_scores(outline, table)
+        baseline = Sample.of(scores) if len(scores) else None
+        halves = outline.higher_is_better and baseline is not None and baseline.mean > 0
+        return cls(samples, baseline, halves, epochs, half_lost_at)
 
     @property
-    def n(self) -> int:
-        """Seeds that every method has at every number of workers, as far as they have run."""
-        return min((len(rows) for rows in self._cells.values()), default=0)
-
-    @property
-    def baseline(self) -> float:
-        """The baseline's mean score; NaN if it has not run."""
-        return self.mean(BASELINE, 1)
-
-    def mean(self, label: str, workers: int) -> float:
-        """Mean score, NaN if there is none."""
-        scores = self._scores.get((label, workers))
-        return math.nan if scores is None else float(scores.mean(skipna=False))
+    def tolerance(self) -> float:
+        """What "at least as good" overlooks: half a percent of the baseline's score."""
+        return 0.0 if self.baseline is None or math.isnan(self.baseline.mean) else 0.005 * abs(self.baseline.mean)
 
     def present(self, labels: Iterable[str]) -> list[str]:
-        """Those of the methods that were compared."""
-        return [label for label in labels if label in self.outline.labels]
+        """Those of the methods that there are scores of."""
+        return [label for label in labels if any(label == have for have, _ in self.samples)]
 
     def workers(self, *labels: str, least: int = 1) -> list[int]:
-        """Numbers of workers at which all these methods ran, and not all of them diverged."""
+        """Numbers of workers at which there are scores of all these methods, and not all runs of all diverged."""
         return [
             n
-            for n in self.outline.workers
+            for n in sorted({n for _, n in self.samples})
             if n >= least
-            and all((label, n) in self._scores for label in labels)
-            and not all(self._diverged[label, n] for label in labels)
+            and all((label, n) in self.samples for label in labels)
+            and not all(self.samples[label, n].diverged >= self.samples[label, n].n for label in labels)
         ]
 
-    def margin(self, label: str, over: str, workers: int) -> Margin:
-        """How much better ``label`` is than ``over``. A NaN score is worse than any other."""
-        pair = pd.concat([self._scores[label, workers], self._scores[over, workers]], axis=1, join="inner")
-        better = self.outline.sign * pair.to_numpy()
-        ours, theirs = np.where(np.isfinite(better), better, -math.inf).T
-        both_diverged = np.isneginf(ours) & np.isneginf(theirs)
-        difference = np.subtract(ours, theirs, where=~both_diverged, out=np.zeros(len(ours)))
-        mean = float(difference.mean())
-        spread = float(pd.Series(difference).std()) if math.isfinite(mean) else 0.0
-        return Margin(label, over, workers, mean, spread, len(difference))
+    def margin(self, label: str, over: str, workers: int) -> Effect:
+        """How much better ``label`` is than ``over``; the note says which of them diverged."""
+        pair = {name: self.samples[name, workers] for name in (label, over)}
+        lost = [f"{name}: {s.diverged:g} of {s.n:g} diverged" for name, s in pair.items() if s.diverged]
+        return replace(pair[label].minus(pair[over]), note=f"({', '.join(lost)})" if lost else "")
+
+    def below_half(self, label: str, workers: int) -> Effect:
+        """By how much it is below half of the baseline's score."""
+        assert self.baseline is not None
+        return self.baseline.times(0.5).minus(self.samples[label, workers])
+
+    def above_half(self, label: str, workers: int) -> Effect:
+        """By how much it is above half of the baseline's score."""
+        assert self.baseline is not None
+        return self.samples[label, workers].minus(self.baseline.times(0.5))
+
+    def share_below_delay(self, label: str, workers: int) -> Effect:
+        """Percent of the epochs in which the mean normalised gap is below the mean delay, over 50."""
+        rows = self.epochs[(self.epochs["method"] == label) & (self.epochs["workers"] == workers)]
+        below = rows["normalised_gap"] < rows["delay"]
+        return mean_of(100.0 * below.groupby(rows["seed"]).mean() - 50.0)
+
+
+def finite(scores: pd.Series[float], chance: float | None) -> pd.Series[float]:
+    """NaN and infinities become chance, or where none is known the worst finite score; higher is better."""
+    good = np.isfinite(scores)
+    floor = chance if chance is not None else scores[good].min() if good.any() else math.nan
+    return scores.where(good, floor)

@@ -13,7 +13,7 @@ from unstale.errors import StoreError
 __all__ = ["BASELINE", "REFERENCE", "Outline", "Trial"]
 
 BASELINE = "nag_asgd"
-"""With one worker, what every method is measured against."""
+"""With one worker, what every method is measured against, unless a comparison names another."""
 REFERENCE = "sync"
 """Synchronous training, drawn beside the others over simulated time."""
 
@@ -43,7 +43,8 @@ class Outline:
 
     task: the task's description. labels: of the methods. settings: the plan's description, the same for all runs.
     synchronous_time: of synchronous training on the same clock, for each trial's (workers, seed).
-    made: command and date.
+    made: command and date. baseline_label: of what every method is measured against, with one worker.
+    reference_label: of synchronous training; empty where there is none.
     """
 
     task: Mapping[str, Any]
@@ -53,6 +54,8 @@ class Outline:
     settings: Mapping[str, Any]
     synchronous_time: Mapping[tuple[int, int], float]
     made: Mapping[str, Any]
+    baseline_label: str = BASELINE
+    reference_label: str = REFERENCE
 
     @classmethod
     def of(cls, document: Mapping[str, Any], source: object = "comparison.json") -> Outline:
@@ -68,6 +71,8 @@ class Outline:
                 settings=dict(specification["settings"]),
                 synchronous_time={(int(n), seed): t for n in times for seed, t in _by_seed(times[n]).items()},
                 made=dict(document["made"]),
+                baseline_label=str(specification.get("baseline", BASELINE)),
+                reference_label=str(specification.get("reference", REFERENCE)),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise StoreError(f"{source} is damaged ({error!r}); delete its folder and compare again") from error
@@ -105,7 +110,7 @@ class Outline:
 
     def baseline(self) -> list[Trial]:
         """The baseline's trials."""
-        return [Trial(BASELINE, 1, seed) for seed in self.seeds]
+        return [Trial(self.baseline_label, 1, seed) for seed in self.seeds]
 
     def grid(self) -> list[Trial]:
         """Every method at every number of workers, for every seed."""
@@ -113,7 +118,8 @@ class Outline:
 
     def trials(self) -> list[Trial]:
         """All runs, each once: the baseline, the grid, and synchronous training at the largest number of workers."""
-        reference = [Trial(REFERENCE, self.largest, seed) for seed in self.seeds]
+        labels = [self.reference_label] if self.reference_label else []
+        reference = [Trial(label, self.largest, seed) for label in labels for seed in self.seeds]
         return list(dict.fromkeys([*self.baseline(), *self.grid(), *reference]))
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from unstale.experiments.outline import BASELINE, Outline, Trial
+from unstale.experiments.outline import Outline, Trial
 from unstale.record import USED, Run
 
-__all__ = ["COLUMNS", "baseline_scores", "curves", "epochs", "results"]
+__all__ = ["COLUMNS", "baseline_scores", "curves", "epochs", "results", "used_pushes"]
 
 _FROM_SUMMARY = {
     "score": "float64",
@@ -59,9 +59,9 @@ def _row(outline: Outline, trial: Trial, summary: Mapping[str, Any]) -> dict[str
     }
 
 
-def baseline_scores(table: pd.DataFrame) -> pd.Series[float]:
+def baseline_scores(outline: Outline, table: pd.DataFrame) -> pd.Series[float]:
     """The baseline's scores by seed, from a table of results."""
-    return _of(table, BASELINE, 1)
+    return _of(table, outline.baseline_label, 1)
 
 
 def _of(table: pd.DataFrame, label: str, workers: int) -> pd.Series[float]:
@@ -69,24 +69,29 @@ def _of(table: pd.DataFrame, label: str, workers: int) -> pd.Series[float]:
     return rows.set_index("seed")["score"]
 
 
-def epochs(runs: Iterable[tuple[str, Run]]) -> pd.DataFrame:
-    """Method, epoch, delay, normalised_gap: means over an epoch's used pushes, then over the runs of the method."""
-    parts = []
-    for label, run in runs:
-        used = run.history[run.history["outcome"].isin(USED)]
-        means = used.groupby("epoch", as_index=False)[["delay", "normalised_gap"]].mean()
-        parts.append(means.assign(method=label))
-    if not parts:
-        return pd.DataFrame({"method": [], "epoch": [], "delay": [], "normalised_gap": []})
-    together = pd.concat(parts).groupby(["method", "epoch"], sort=False, as_index=False)
-    return together[["delay", "normalised_gap"]].mean()
+def epochs(runs: Iterable[tuple[Trial, Run]]) -> pd.DataFrame:
+    """Method, workers, seed, epoch, delay, normalised_gap: means over an epoch's used pushes in a run."""
+    parts = [
+        used_pushes(run)
+        .groupby("epoch", as_index=False)[["delay", "normalised_gap"]]
+        .mean()
+        .assign(method=trial.label, workers=trial.workers, seed=trial.seed)
+        for trial, run in runs
+    ]
+    names = ["method", "workers", "seed", "epoch", "delay", "normalised_gap"]
+    return pd.concat(parts, ignore_index=True)[names] if parts else pd.DataFrame({name: [] for name in names})
 
 
-def curves(runs: Iterable[tuple[str, Run]]) -> pd.DataFrame:
+def used_pushes(run: Run) -> pd.DataFrame:
+    """The history's rows of gradients that were used."""
+    return run.history[run.history["outcome"].isin(USED)]
+
+
+def curves(runs: Iterable[tuple[Trial, Run]]) -> pd.DataFrame:
     """Method, evaluation, time, score, spread: the k-th evaluations of a method's runs, mean and standard deviation."""
     parts = [
-        run.evaluations[["time", "score"]].assign(method=label, evaluation=range(len(run.evaluations)))
-        for label, run in runs
+        run.evaluations[["time", "score"]].assign(method=trial.label, evaluation=range(len(run.evaluations)))
+        for trial, run in runs
     ]
     if not parts:
         return pd.DataFrame({"method": [], "evaluation": [], "time": [], "score": [], "spread": []})

@@ -34,6 +34,8 @@ class Specification:
     workers: tuple[int, ...]
     seeds: tuple[int, ...]
     settings: Mapping[str, Any]
+    baseline: str = BASELINE
+    reference: str = REFERENCE
 
     @classmethod
     def of(
@@ -57,7 +59,7 @@ class Specification:
 
     @cached_property
     def _runnable(self) -> dict[str, Method]:
-        return {BASELINE: methods.get(BASELINE), REFERENCE: methods.get(REFERENCE), **self.methods}
+        return {**{label: methods.get(label) for label in (self.baseline, self.reference) if label}, **self.methods}
 
     def plan(self, trial: Trial) -> Plan:
         """The plan of one run."""
@@ -66,18 +68,20 @@ class Specification:
 
     def describe(self) -> dict[str, Plain]:
         """All that decides what the runs will be, as JSON values."""
-        plan = self.plan(Trial(BASELINE, 1, self.seeds[0])).describe()
+        plan = self.plan(Trial(self.baseline, 1, self.seeds[0])).describe()
+        named = {"baseline": (self.baseline, BASELINE), "reference": (self.reference, REFERENCE)}
         return {
             "task": plan["task"],
             "methods": {label: describe(method) for label, method in self.methods.items()},
             "workers": list(self.workers),
             "seeds": list(self.seeds),
             "settings": {name: value for name, value in plan.items() if name not in _GIVEN_BY_TRIAL},
+            **{name: value for name, (value, usual) in named.items() if value != usual},
         }
 
     def synchronous_times(self) -> dict[str, Plain]:
         """By workers and seed, how long synchronous training of the same epochs takes on the same clock."""
-        plan = self.plan(Trial(BASELINE, 1, self.seeds[0]))
+        plan = self.plan(Trial(self.baseline, 1, self.seeds[0]))
         return {
             str(n): {str(seed): plan.clock.synchronous_time(n, plan.pushes, seed) for seed in self.seeds}
             for n in sorted({1, *self.workers})

@@ -53,6 +53,10 @@ class Store:
                 write_json(new / cls.file, document)
         return store
 
+    def exists(self) -> bool:
+        """Whether there is a comparison."""
+        return (self.folder / COMPARISON).exists()
+
     def document(self) -> dict[str, Any]:
         """What that file says. Raises `StoreError` if it is missing or damaged."""
         path = self.folder / self.file

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
 
-from unstale.experiments.outline import BASELINE, Outline
+from unstale.experiments.outline import Outline
 from unstale.experiments.results import baseline_scores
 
-__all__ = ["MISSING", "Cell", "caption", "cells", "footnotes", "markdown"]
+__all__ = ["MISSING", "Cell", "baseline", "caption", "cells", "footnotes", "markdown", "markdown_rows"]
 
 MISSING = "–"
 
@@ -58,8 +58,13 @@ def caption(outline: Outline, results: pd.DataFrame) -> str:
     """What the numbers are, and the baseline."""
     single = len(outline.seeds) == 1
     spread = "1 seed" if single else f"mean±standard deviation over {len(outline.seeds)} seeds"
-    baseline = _of_scores(baseline_scores(results))
-    return f"{outline.subject}: {outline.score_name}, {spread}; baseline ({BASELINE}, one worker): {baseline.text}"
+    named = f"baseline ({outline.baseline_label}, one worker)"
+    return f"{outline.subject}: {outline.score_name}, {spread}; {named}: {baseline(outline, results).text}"
+
+
+def baseline(outline: Outline, results: pd.DataFrame) -> Cell:
+    """The baseline's scores."""
+    return _of_scores(baseline_scores(outline, results))
 
 
 def footnotes(outline: Outline, results: pd.DataFrame) -> list[str]:
@@ -81,16 +86,22 @@ def footnotes(outline: Outline, results: pd.DataFrame) -> list[str]:
 def markdown(outline: Outline, results: pd.DataFrame, made_by: Sequence[str] = ()) -> str:
     """The table as Markdown, best of each row in bold."""
     made = cells(outline, results)
-    names = [label.replace("|", "\\|") for label in outline.labels]
-    lines = [f"| N | {' | '.join(names)} |", f"|--:|{'--:|' * len(names)}"]
-    for n in outline.workers:
-        texts = [
-            f"**{cell.text}**" if cell.best else cell.text for cell in (made[n, label] for label in outline.labels)
-        ]
-        lines.append(f"| {n} | {' | '.join(texts)} |")
+    rows = [((str(n),), {label: made[n, label] for label in outline.labels}) for n in outline.workers]
     best = "Best of each row in bold." if any(cell.best for cell in made.values()) else ""
     notes = " ".join(filter(None, [f"{caption(outline, results)}.", best, *footnotes(outline, results)]))
-    return "\n".join([*lines, "", notes, "", *made_by]).rstrip() + "\n"
+    return "\n".join([markdown_rows(("N",), outline.labels, rows), "", notes, "", *made_by]).rstrip() + "\n"
+
+
+def markdown_rows(
+    heads: Sequence[str], labels: Sequence[str], rows: Sequence[tuple[Sequence[str], Mapping[str, Cell]]]
+) -> str:
+    """A Markdown table of cells: ``heads`` name the first columns, whose texts each row has before its cells."""
+    names = [label.replace("|", "\\|") for label in labels]
+    lines = [f"| {' | '.join([*heads, *names])} |", f"|{'--:|' * (len(heads) + len(names))}"]
+    for texts, row in rows:
+        marked = [f"**{cell.text}**" if cell.best else cell.text for cell in (row[label] for label in labels)]
+        lines.append(f"| {' | '.join([*texts, *marked])} |")
+    return "\n".join(lines)
 
 
 def _cell(results: pd.DataFrame, workers: int, label: str) -> Cell:

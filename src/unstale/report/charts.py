@@ -9,7 +9,7 @@ import pandas as pd
 
 from unstale.experiments.outline import REFERENCE, Outline
 from unstale.experiments.results import baseline_scores
-from unstale.plots import appearance, is_wide
+from unstale.drawing import is_wide, look
 
 __all__ = ["curves_chart", "gap_chart", "scores_chart"]
 
@@ -80,7 +80,7 @@ def gap_chart(outline: Outline, epochs: pd.DataFrame) -> Chart:
 
 
 def _series(label: str, labels: Sequence[str], points: Iterable[Any], dashed: bool = False) -> dict[str, Any]:
-    style = appearance(label, labels if label in labels else [*labels, label])
+    style = look(label, labels if label in labels else [*labels, label])
     return {
         "name": label,
         "colour": style["color"],

@@ -12,7 +12,7 @@ from unstale.experiments import Comparison
 from unstale.experiments.outline import BASELINE, Trial
 from unstale.experiments.store import Store
 from unstale.experiments.tables import MISSING, caption, cells, footnotes
-from unstale.plots import appearance
+from unstale.drawing import look
 from unstale.report.charts import curves_chart, gap_chart, scores_chart
 from unstale.report.page import Cell, Page, Section, Table, flat, markdown, picture, split_claim
 
@@ -177,7 +177,7 @@ def _name(path: Path) -> str:
 
 
 def _colour(label: str, labels: Sequence[str]) -> str:
-    return str(appearance(label, labels if label in labels else [*labels, label])["color"])
+    return str(look(label, labels if label in labels else [*labels, label])["color"])
 
 
 def _value(value: Any) -> Any:
