@@ -8,22 +8,8 @@ import sys
 import unstale
 
 HEAVY = (
-<<<<<<< HEAD
     *("pandas", "pyarrow", "matplotlib", "sklearn", "scipy", "typer", "rich", "safetensors", "hypothesis", "pytest"),
-    *("datasets", "huggingface_hub", "PIL"),
-=======
-    "pandas",
-    "pyarrow",
-    "matplotlib",
-    "sklearn",
-    "scipy",
-    "typer",
-    "rich",
-    "safetensors",
-    "hypothesis",
-    "pytest",
-    "optuna",
->>>>>>> tune
+    *("datasets", "huggingface_hub", "PIL", "optuna"),
 )
 
 
