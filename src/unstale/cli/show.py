@@ -43,7 +43,7 @@ def show(
         return _show_tuning(folder, quiet, json)
     if not (folder / COMPARISON).exists():
         raise StoreError(
-            f"{folder} holds no comparison, tuning or run; pass a folder that compare, tune, reproduce or train has written"
+            f"{folder} holds no comparison, tuning or run; pass a folder that compare, tune or train has written"
         )
     comparison = Comparison.load(folder)
     if "preset" in comparison.outline.made:

@@ -7,9 +7,9 @@ from typing import Any
 
 import pandas as pd
 
-from unstale.experiments.outline import REFERENCE, Outline
-from unstale.experiments.results import baseline_scores
 from unstale.drawing import is_wide, look
+from unstale.experiments.outline import Outline
+from unstale.experiments.results import baseline_scores
 
 __all__ = ["curves_chart", "gap_chart", "scores_chart"]
 
@@ -33,7 +33,7 @@ def scores_chart(outline: Outline, results: pd.DataFrame) -> Chart:
         "x": {"label": "workers N", "log": True, "ticks": list(outline.workers), "name": "N"},
         "y": _score_axis(outline, results["score"]),
         "series": series,
-        "level": _baseline(results),
+        "level": _baseline(outline, results),
     }
 
 
@@ -44,7 +44,7 @@ def curves_chart(outline: Outline, curves: pd.DataFrame, results: pd.DataFrame) 
     for label in labels:
         rows = curves[curves["method"] == label]
         points = [_point(*row) for row in rows[["time", "score", "spread"]].itertuples(index=False)]
-        series.append(_series(label, outline.labels, points, dashed=label == REFERENCE))
+        series.append(_series(label, outline.labels, points, dashed=label == outline.reference_label))
     return {
         "id": "curves",
         "title": f"Score over simulated time, N = {outline.largest}",
@@ -52,7 +52,7 @@ def curves_chart(outline: Outline, curves: pd.DataFrame, results: pd.DataFrame) 
         "x": {"label": "simulated time", "log": False, "name": "time"},
         "y": _score_axis(outline, curves["score"]),
         "series": series,
-        "level": _baseline(results),
+        "level": _baseline(outline, results),
     }
 
 
@@ -103,8 +103,8 @@ def _score_axis(outline: Outline, scores: pd.Series[float]) -> dict[str, Any]:
     return {"label": f"test {outline.score_name}", "log": wide, "most": 100.0 if percent else None}
 
 
-def _baseline(results: pd.DataFrame) -> dict[str, Any] | None:
-    scores = baseline_scores(results)
+def _baseline(outline: Outline, results: pd.DataFrame) -> dict[str, Any] | None:
+    scores = baseline_scores(outline, results)
     if not len(scores):
         return None
     spread = float(scores.std()) if len(scores) > 1 else 0.0

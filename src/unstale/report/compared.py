@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from unstale.drawing import look
 from unstale.experiments import Comparison
-from unstale.experiments.outline import BASELINE, Trial
+from unstale.experiments.outline import Trial
 from unstale.experiments.store import Store
 from unstale.experiments.tables import MISSING, caption, cells, footnotes
-from unstale.drawing import look
 from unstale.report.charts import curves_chart, gap_chart, scores_chart
 from unstale.report.page import Cell, Page, Section, Table, flat, markdown, picture, split_claim
 
@@ -69,7 +69,7 @@ def _facts(comparison: Comparison) -> dict[str, str]:
         if cell.best:
             facts[f"best with {outline.largest} workers"] = f"{label} {cell.text}"
             break
-    baseline = results[(results["method"] == BASELINE) & (results["workers"] == 1)]["score"]
+    baseline = results[(results["method"] == outline.baseline_label) & (results["workers"] == 1)]["score"]
     if len(baseline):
         facts["baseline, one worker"] = f"{baseline.mean(skipna=False):.4g}"
     facts["runs"] = f"{len(results)} of {len(outline.trials())}"

@@ -18,6 +18,7 @@ from unstale.errors import ArgumentError
 from unstale.nested import moved
 from unstale.tasks.base import Batch, Evaluation, Task, evaluating
 from unstale.tasks.batches import permutation
+from unstale.tasks.inputs import Identity
 
 __all__ = ["Segments", "StreamTask"]
 
@@ -137,7 +138,9 @@ class StreamTask(Task):
         assert self.streams is not None
         return Segments(self.train_size, batch_size, self.target, self.streams, seed, drop_last)
 
-    def batch(self, indices: NDArray[np.int64], device: torch.device | str = "cpu") -> Batch:
+    def batch(
+        self, indices: NDArray[np.int64], device: torch.device | str = "cpu", identity: Identity | None = None
+    ) -> Batch:
         """The symbols at the places ``indices``, (B, t) int64, and those that follow them, both (B, t) int64."""
         pair = self._train.take(indices.reshape(-1))
         symbols, targets = (part.long().view(indices.shape) for part in pair)
@@ -154,7 +157,9 @@ class StreamTask(Task):
         losses, left = model(*batch, *memory)
         return self._loss(losses, batch[1]), tuple(part.detach() for part in left)
 
-    def evaluate(self, model: nn.Module, device: torch.device | str = "cpu", batch_size: int = 1024) -> Evaluation:
+    def evaluate(
+        self, model: nn.Module, device: torch.device | str = "cpu", batch_size: int | None = None
+    ) -> Evaluation:
         """Mean loss and perplexity over the test text; see the class. ``batch_size`` plays no part."""
         columns = min(TEST_COLUMNS, max(1, self.test_size // self.target))
         length = self.test_size // columns
