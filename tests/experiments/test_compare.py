@@ -295,9 +295,11 @@ def test_recipes_suit_the_built_in_tasks() -> None:
     assert recipe("digits", "resnet8")["lr"].lr == 0.1
     assert recipe("digits", "wrn16_1") == recipe("digits", "wrn10_2")
     assert recipe("mine", "mine") == {}
-    models = ("mlp", "resnet8", "resnet20", "resnet50", "wrn16_4")
+    pictures = ("mlp", "resnet8", "resnet20", "resnet50", "wrn16_4")
+    language = ("transformer_xl", "transformer_xl_small", "transformer_xl_tiny")
+    models = {"quadratic": ("point",), **dict.fromkeys(("text", "wikitext", "synthetic_text"), language)}
     for task in tasks.names():
-        for model in ("point",) if task == "quadratic" else models:
+        for model in models.get(task, pictures):
             assert set(recipe(task, model)) <= set(Plan.__dataclass_fields__)
             assert isinstance(recipe(task, model)["lr"], Recipe)
 

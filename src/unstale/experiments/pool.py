@@ -5,10 +5,10 @@ from __future__ import annotations
 import signal
 import tempfile
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from multiprocessing import get_context
@@ -22,6 +22,7 @@ from unstale.experiments.outline import Trial
 
 __all__ = ["Failure", "Watcher", "carry_out"]
 
+_Outcomes = Generator[tuple[Trial, str], None, None]
 _DIED = "its worker process died (killed, or out of memory)"
 _NO_START = (
     "worker processes die as soon as they start; in a script, call compare() under `if __name__ == '__main__':`, "
@@ -58,14 +59,15 @@ def carry_out(runs: worker.Runs, trials: Iterable[Trial], jobs: int, watcher: Wa
     """
     outcomes = _here(runs, trials, watcher) if jobs == 1 else _spread(runs, trials, jobs, watcher)
     failures = []
-    for trial, reason in outcomes:
-        failure = Failure(trial, reason) if reason else None
-        failures += [failure] if failure else []
-        watcher.on_done(trial, failure)
+    with closing(outcomes):  # at once, when interrupted: what only the exit of Python closes finds its world gone
+        for trial, reason in outcomes:
+            failure = Failure(trial, reason) if reason else None
+            failures += [failure] if failure else []
+            watcher.on_done(trial, failure)
     return tuple(failures)
 
 
-def _here(runs: worker.Runs, trials: Iterable[Trial], watcher: Watcher) -> Iterator[tuple[Trial, str]]:
+def _here(runs: worker.Runs, trials: Iterable[Trial], watcher: Watcher) -> _Outcomes:
     for trial in trials:
         watcher.on_start(trial)
         yield trial, runs.perform(trial)
@@ -103,7 +105,9 @@ class _Lane:
             return None
 
 
-def _spread(runs: worker.Runs, trials: Iterable[Trial], jobs: int, watcher: Watcher) -> Iterator[tuple[Trial, str]]:
+def _spread(
+    runs: worker.Runs, trials: Iterable[Trial], jobs: int, watcher: Watcher
+) -> _Outcomes:
     """One process a lane and one run at a time in each, so that a process that dies takes one run with it."""
     shelf = tempfile.TemporaryDirectory(prefix="unstale-")
     leash, held = get_context("spawn").Pipe(duplex=False)
