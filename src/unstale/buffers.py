@@ -92,7 +92,9 @@ class Buffers:
 
     def _fold(self, kept: dict[str, Tensor], pushed: Mapping[str, Tensor]) -> None:
         passes = torch.stack([pushed[f"{norm}{COUNT}"] for norm in self._momenta]).tolist()
-        seen = torch.stack([kept[f"{norm}{COUNT}"] for norm in self._momenta]).tolist()
+        seen = [0] * len(passes)
+        if None in self._momenta.values():
+            seen = torch.stack([kept[f"{norm}{COUNT}"] for norm in self._momenta]).tolist()
         targets, shares, keep, take = [], [], [], []
         for (norm, momentum), k, n in zip(self._momenta.items(), passes, seen, strict=True):
             # momentum=None is a cumulative average: both sides weigh as many passes as they stand for.

@@ -105,9 +105,7 @@ class _Lane:
             return None
 
 
-def _spread(
-    runs: worker.Runs, trials: Iterable[Trial], jobs: int, watcher: Watcher
-) -> _Outcomes:
+def _spread(runs: worker.Runs, trials: Iterable[Trial], jobs: int, watcher: Watcher) -> _Outcomes:
     """One process a lane and one run at a time in each, so that a process that dies takes one run with it."""
     shelf = tempfile.TemporaryDirectory(prefix="unstale-")
     leash, held = get_context("spawn").Pipe(duplex=False)

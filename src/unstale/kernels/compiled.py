@@ -19,6 +19,8 @@ from unstale.methods.steps import Program
 
 __all__ = ["Auto", "Compiled"]
 
+PUSH = 2**16
+
 
 class _Step(Protocol):
     def run(self, operands: Operands) -> dict[str, float]: ...
@@ -80,8 +82,8 @@ def _key(program: Program, operands: Operands) -> object:
 class Auto:
     """In blocks while there is little to do; compiled once that will pay for itself.
 
-    That is after so many ``elements``, counted over all pushes, those that are expected, ``pushes``, included. A count,
-    not a time, so that a run repeats.
+    That is after so many ``elements``, counted over all pushes, those that are expected, ``pushes``, included; what
+    a push costs besides counts as ``PUSH`` elements. A count, not a time, so that a run repeats.
     """
 
     elements: int = 2**25
@@ -92,7 +94,7 @@ class Auto:
 
     def run(self, program: Program, operands: Operands) -> dict[str, float]:
         """See `Executor`."""
-        size = operands.arrays["theta"].numel()
+        size = operands.arrays["theta"].numel() + PUSH
         self._seen += size
         chosen = self._blocks if max(self._seen, self.pushes * size) <= self.elements else self._compiled
         return chosen.run(program, operands)

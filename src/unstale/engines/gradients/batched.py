@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -71,8 +71,9 @@ class Batched:
             losses, gradients = self._gradients(points, buffers, batch)
         else:
             losses, gradients, buffers = self._compiled(points, buffers, batch)
+        parts = {name: value.unbind() for name, value in buffers.items()}
         for lane, loss in enumerate(losses.tolist()[: len(jobs)]):
-            yield Computed(loss, gradients[lane], _Lane(buffers, lane))
+            yield Computed(loss, gradients[lane], {name: part[lane] for name, part in parts.items()})
 
     def _batch(self, jobs: Sequence[Job]) -> Any:
         read = [job.batch for job in jobs if job.batch is not None]
@@ -123,19 +124,3 @@ class Batched:
         size = -(-self.layout.size // 16) * 16
         rows = torch.empty(self.lanes, size, dtype=self.plan.dtype, device=self.plan.device)
         return rows[:, : self.layout.size]
-
-
-class _Lane(Mapping[str, Tensor]):
-    """One lane's buffers, taken apart when they are asked for."""
-
-    def __init__(self, buffers: Mapping[str, Tensor], lane: int) -> None:
-        self._buffers, self._number = buffers, lane
-
-    def __getitem__(self, name: str) -> Tensor:
-        return self._buffers[name][self._number]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._buffers)
-
-    def __len__(self) -> int:
-        return len(self._buffers)
