@@ -109,7 +109,7 @@ _seen: dict[str, Any] = {}
 
 
 def test_auto_compiles_when_it_pays() -> None:
-    auto = Auto(elements=1000)
+    auto = Auto(elements=1000, push=0)
     server = Server(start(100), "dana_ga", 2, executor=auto)
     Drive(server, smooth()).run(uneven(2), 5, 0.05)
     assert not auto._compiled._steps

@@ -19,8 +19,6 @@ from unstale.methods.steps import Program
 
 __all__ = ["Auto", "Compiled"]
 
-PUSH = 2**16
-
 
 class _Step(Protocol):
     def run(self, operands: Operands) -> dict[str, float]: ...
@@ -83,18 +81,19 @@ class Auto:
     """In blocks while there is little to do; compiled once that will pay for itself.
 
     That is after so many ``elements``, counted over all pushes, those that are expected, ``pushes``, included; what
-    a push costs besides counts as ``PUSH`` elements. A count, not a time, so that a run repeats.
+    a push costs besides counts as ``push`` elements. A count, not a time, so that a run repeats.
     """
 
     elements: int = 2**25
     pushes: int = 0
+    push: int = 2**16
     _seen: int = field(default=0, repr=False)
     _blocks: Blocks = field(default_factory=Blocks, repr=False)
     _compiled: Compiled = field(default_factory=Compiled, repr=False)
 
     def run(self, program: Program, operands: Operands) -> dict[str, float]:
         """See `Executor`."""
-        size = operands.arrays["theta"].numel() + PUSH
+        size = operands.arrays["theta"].numel() + self.push
         self._seen += size
         chosen = self._blocks if max(self._seen, self.pushes * size) <= self.elements else self._compiled
         return chosen.run(program, operands)
