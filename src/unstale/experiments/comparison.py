@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -118,10 +118,19 @@ class Comparison:
             f"Made by `{made.get('command')}` on {made.get('date')}, "
             f"with {' and '.join(self.versions) or 'no run yet'}; "
             f"{self.outline.seed_count} ({', '.join(map(str, self.outline.seeds))}), {len(runs)} runs, "
-            f"{runs['seconds'].sum():.0f} s of training.",
+            f"{runs['seconds'].sum():.0f} s of training{_wall(Store(self.folder).sessions())}.",
             "",
             f"Settings: {settings}.",
         ]
+
+
+def _wall(sessions: list[dict[str, Any]]) -> str:
+    """ ", 250 s of wall time, 2 runs at a time"."""
+    if not sessions:
+        return ""
+    at_once = " or ".join(sorted({str(session["jobs"]) for session in sessions}))
+    stops = f", in {len(sessions)} sittings" if len(sessions) > 1 else ""
+    return f", {sum(s['seconds'] for s in sessions):.0f} s of wall time, {at_once} at a time{stops}"
 
 
 def publish(

@@ -94,7 +94,7 @@ def run_missing(
     ordered = sorted(missing, key=lambda trial: trial.seed)
     jobs = max(1, min(jobs, len(ordered)))
     specification = settled(specification, store, ordered, jobs)
-    with watching(len(store.outline().trials()), len(ordered), jobs, progress) as watcher:
+    with store.timed(jobs), watching(len(store.outline().trials()), len(ordered), jobs, progress) as watcher:
         failures = carry_out(Runs(specification, store), ordered, jobs, watcher)
     return Comparison.load(store.folder, failures)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,7 +23,8 @@ try:
 except ImportError:  # not on every system
     fcntl = None  # type: ignore[assignment]
 
-COMPARISON, RUNS, RECORD, STRATEGY = "comparison.json", "runs", "config.json", "strategy.json"
+COMPARISON, RUNS, RECORD = "comparison.json", "runs", "config.json"
+STRATEGY, SESSIONS = "strategy.json", "sessions.json"
 _UNFINISHED = ".writing-"  # what `written` calls a folder that is not complete
 _SHOWN = 12
 _ABSENT = object()
@@ -89,6 +91,22 @@ class Store:
         """Settle it."""
         with written(self.folder) as new:
             write_json(new / STRATEGY, {"strategy": chosen, "why": why})
+
+    @contextmanager
+    def timed(self, jobs: int) -> Iterator[None]:
+        """Note how long this takes, also if it is interrupted; not if it is killed."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            session = {"seconds": round(time.perf_counter() - started, 1), "jobs": jobs}
+            with written(self.folder) as new:
+                write_json(new / SESSIONS, {"sessions": [*self.sessions(), session]})
+
+    def sessions(self) -> list[dict[str, Any]]:
+        """Of each time that runs were carried out: seconds of wall time, and how many at a time."""
+        path = self.folder / SESSIONS
+        return list(read_json(path).get("sessions", [])) if path.exists() else []
 
     def path(self, trial: Trial) -> Path:
         """A run's own folder."""
