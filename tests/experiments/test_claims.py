@@ -131,6 +131,13 @@ def test_at_least_as_good_overlooks_half_a_percent_but_best_overlooks_nothing() 
     assert found(1, frames.evidence(slightly)).verdict == "refuted"  # clearly worse is not as good
 
 
+def test_with_adam_methods_play_the_parts_of_those_without() -> None:
+    adam = {("ga_adam", 8): (91.0, 0.3), ("sa_adam", 8): (88.0, 0.0), ("adam", 8): (87.0, 0.0)}
+    assert found(1, frames.evidence(adam)).verdict == "confirmed"
+    both = {**adam, ("ga", 8): (80.0, 0.3), ("sa", 8): (88.0, 0.0)}
+    assert found(1, frames.evidence(both)).verdict == "refuted"  # then each stands for itself
+
+
 def test_tuned_asgd() -> None:
     def against(tuned: float) -> Finding:
         return found(

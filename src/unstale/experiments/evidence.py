@@ -15,6 +15,8 @@ from unstale.experiments.results import baseline_scores
 
 __all__ = ["NO_EPOCHS", "Evidence", "finite"]
 
+WITH_ADAM = {"adam": "asgd", "sa_adam": "sa", "ga_adam": "ga"}
+"""In a comparison of methods with Adam (table 2), whose part each of them plays."""
 NO_EPOCHS = pd.DataFrame({name: [] for name in ("method", "workers", "seed", "epoch", "delay", "normalised_gap")})
 
 
@@ -45,8 +47,11 @@ class Evidence:
         table = results.assign(score=finite(sign * results["score"], None if known is None else sign * float(known)))
         pairs = [(label, n) for label in outline.labels for n in outline.workers]
         cells = {pair: table[(table["method"] == pair[0]) & (table["workers"] == pair[1])] for pair in pairs}
+        parts = {label: WITH_ADAM.get(label, label) for label in outline.labels}
+        if len(set(parts.values())) < len(parts):
+            parts = {}  # Adam beside SGD: each stands for itself
         samples = {
-            pair: Sample.of(rows.set_index("seed")["score"], int(rows["diverged"].sum()))
+            (parts.get(pair[0], pair[0]), pair[1]): Sample.of(rows.set_index("seed")["score"], int(rows["diverged"].sum()))
             for pair, rows in cells.items()
             if len(rows)
         }
