@@ -162,3 +162,25 @@ def test_a_departure_ends_a_snapshot() -> None:
     ticket = server.pull(0)
     assert ticket is not None
     torch.testing.assert_close(ticket.params, server.params - 0.05 * 0.9 * server.state("S"))
+
+
+def test_a_gradient_that_does_not_lie_in_one_piece() -> None:
+    """Also after a loop was made for one that does."""
+    columns = torch.arange(16.0).view(8, 2)
+    for executor in ("blocks", "compiled"):
+        server = Server(torch.zeros(8), "asgd", 1, executor=executor)
+        for gradient in (torch.ones(8), columns[:, 0], torch.ones(1).expand(8)):
+            ticket = server.pull(0)
+            assert ticket is not None
+            server.push(ticket, gradient, lr=1.0)
+        assert torch.equal(server.params, -2.0 - columns[:, 0])
+
+
+def test_a_snapshot_that_was_written_over_is_not_handed_on() -> None:
+    server = Server(torch.zeros(4), "asgd", 3)
+    first = server.pull(0)
+    assert first is not None
+    first.params.fill_(-100.0)
+    second = server.pull(1)
+    assert second is not None
+    assert torch.equal(second.params, torch.zeros(4))

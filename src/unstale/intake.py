@@ -59,7 +59,7 @@ def taken(
         raise GradientError(
             f"gradient must be on {device} like the parameters, got {gradient.device}; use .to('{device}')"
         )
-    return gradient.detach(), buffers
+    return gradient.detach().contiguous(), buffers
 
 
 def is_finite(gradient: Tensor) -> bool:

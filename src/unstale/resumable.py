@@ -61,6 +61,7 @@ class Resumable(View):
             "parameters": describe(self.layout.spans),
             "layers": [[layer.name, layer.start, layer.stop] for layer in self.layout.layers],
             "dtype": str(self._memory.dtype),
+            "kept": [*self._memory.states, *(["points"] if self._memory.keep_points else [])],
             "batch_norm": self.buffers.policy,
             "batches": [self._desk.ledger.total, self._desk.ledger.per_epoch, self._memories.length],
         }

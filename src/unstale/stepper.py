@@ -37,8 +37,9 @@ class Stepper:
         method = steps.method
         self.memory = memory(params, steps.states, keep_points="sent" in steps.needs)
         self._executor = executor
-        # The latest snapshot, and the version it is of: who pulls at the same version gets the same one.
-        self._latest: tuple[int, Tensor] | None = None
+        # The version that the latest snapshot is of, it, and how often it was written to: who pulls at the same
+        # version gets the same one.
+        self._latest: tuple[int, Tensor, int] | None = None
         self._same_for_all = self.memory.keep_points and getattr(method.predict, "same_for_all", False)
         # Programs see numbers as 0-d views of a table that is filled anew for each push: one row per span, and a first
         # one, without the spans' scales, for the method's step size.
@@ -54,8 +55,10 @@ class Stepper:
 
     def point(self, worker: int, workers: int) -> Tensor:
         """The point that ``worker`` gets now, along the η of the latest push, as it gets it."""
-        if self._latest is not None and self._latest[0] == self.version:
-            target = self._latest[1]
+        version, latest, written = self._latest or (-1, None, 0)
+        # Not one that a worker has written over, against the rules.
+        if latest is not None and version == self.version and latest._version == written:
+            target = latest
         else:
             target = self.memory.point(worker)
             self._fill(lr=self.lr_last, workers=workers)
@@ -65,7 +68,7 @@ class Stepper:
     def _sent(self, worker: int, point: Tensor) -> Tensor:
         """Note who has which point; answers it as the worker gets it."""
         self.memory.send(worker, point)
-        self._latest = (self.version, point) if self._same_for_all else None
+        self._latest = (self.version, point, point._version) if self._same_for_all else None
         return self.memory.handed(point)
 
     def moved(self) -> None:

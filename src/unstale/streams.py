@@ -44,7 +44,8 @@ class Memories:
         stream, place = divmod(entry.batch, self.length)
         kept = self._kept.get(stream)
         if place and kept is not None and (kept.worker, kept.after) == (entry.worker, entry.batch - 1):
-            return Start(stream, kept.memory)
+            # Copies, for a model may write to it, and a batch that goes out again starts where it did.
+            return Start(stream, tuple(part.clone() for part in kept.memory))
         return Start(stream, reset=place > 0)
 
     def check(self, memory: Sequence[Tensor] | None) -> None:

@@ -173,3 +173,53 @@ def test_lower_precision_is_only_for_those_who_ask() -> None:
 
 def equal_params(one: Any, other: Any) -> bool:
     return all(torch.equal(one[name], other[name]) for name in one)
+
+
+class Spectral(nn.Module):
+    """Its backward pass conjugates."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(3, 2, generator=torch.Generator().manual_seed(1)))
+        self.last = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mixed = torch.fft.irfft(torch.fft.rfft(x) * torch.view_as_complex(self.weight), n=4)
+        out: Tensor = self.last(mixed)
+        return out
+
+
+def test_a_spectral_layer_is_the_references() -> None:
+    plan: dict[str, Any] = {"dtype": torch.float64, "epochs": 3}
+    one = trained(get("dana_ga"), 5, blobs(Spectral), strategy="sequential", **plan)
+    two = trained(get("dana_ga"), 5, blobs(Spectral), strategy="batched(lanes=3)", **plan)
+    for name, value in one.params.items():
+        torch.testing.assert_close(two.params[name], value, rtol=1e-8, atol=1e-10)
+
+
+class Forgetful(nn.Module):
+    """Depends on how often it was called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last, self.calls = nn.Linear(4, 3), 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        out: Tensor = self.last(x) * float(self.calls % 3)
+        return out
+
+
+def test_a_model_with_a_memory_of_its_own_is_computed_one_by_one() -> None:
+    run = trained(get("asgd"), 5, blobs(Forgetful), strategy="batched(lanes=3)", epochs=1)
+    assert run.config["strategy"] == "sequential"
+    assert "depend on more than their tickets" in str(run.config["strategy_reason"])
+
+
+def test_groups_that_are_done_are_not_kept() -> None:
+    chosen = "batched(lanes=2, threads=2)"
+    plan = Plan(task=blobs(smooth), method=get("asgd"), workers=9, batch_size=8, epochs=40, strategy=chosen)
+    with prepared(plan) as simulation:
+        simulation.advance(60)
+        assert simulation._planner is not None
+        assert len(simulation._planner._crew.waiting) <= 5

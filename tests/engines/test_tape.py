@@ -66,7 +66,7 @@ def test_what_it_changes_in_place_is_changed_for_the_caller(capture: captured.Ca
     def function(x: Tensor, buffers: dict[str, Tensor]) -> list[Tensor]:
         return [functional_call(norm, dict(buffers), (x,)).detach()]
 
-    taped = Taped(function, capture)
+    taped = Taped(function, capture, changes=(1,))
     for seed in range(3):
         x = numbers(6, 4, seed=seed)
         mine, theirs = ({name: value.clone() for name, value in norm.named_buffers()} for _ in range(2))
@@ -74,6 +74,45 @@ def test_what_it_changes_in_place_is_changed_for_the_caller(capture: captured.Ca
         assert torch.equal(out, function(x, theirs)[0])
         assert all(torch.equal(mine[name], theirs[name]) for name in mine)
         assert mine["running_mean"].abs().sum() > 0
+
+
+@pytest.mark.parametrize("capture", [None, again])
+def test_what_first_changes_later_is_changed_too(capture: captured.Capture | None) -> None:
+    def function(x: Tensor, peak: Tensor) -> list[Tensor]:
+        peak.copy_(torch.maximum(peak, x.max()))
+        return [x + 1]
+
+    taped = Taped(function, capture, changes=(1,))
+    peak = torch.tensor(3.0)
+    for top, wanted in ((1.0, 3.0), (5.0, 5.0), (7.0, 7.0)):
+        taped(torch.full((4,), top), peak, places=[])
+        assert float(peak) == wanted
+
+
+def test_statistics_of_a_layer_that_nobody_reads_are_taken_all_the_same() -> None:
+    norm = nn.BatchNorm1d(4)
+
+    def function(x: Tensor, buffers: dict[str, Tensor]) -> list[Tensor]:
+        functional_call(norm, dict(buffers), (x,))
+        return [x * 2]
+
+    taped = Taped(function)
+    for seed in range(3):
+        mine, theirs = ({name: value.clone() for name, value in norm.named_buffers()} for _ in range(2))
+        taped(numbers(6, 4, seed=seed), mine, places=[])
+        function(numbers(6, 4, seed=seed), theirs)
+        assert all(torch.equal(mine[name], theirs[name]) for name in mine)
+
+
+def test_views_that_conjugate_or_negate_are_not_what_they_look_at() -> None:
+    def function(x: Tensor) -> list[Tensor]:
+        z = torch.view_as_complex(x)
+        return [(z.conj() * z.conj()).real + 0.0, z.conj().imag + 0.0]
+
+    taped = Taped(function)
+    for seed in range(3):
+        x = numbers(5, 2, seed=seed)
+        assert all(map(torch.equal, taped(x, places=[]), function(x)))
 
 
 def test_a_result_that_is_wanted_in_two_places_gets_there_twice() -> None:

@@ -93,5 +93,6 @@ def _report(run: Run, out: Path | None, quiet: bool, json: bool) -> None:
         print_json({"config": dict(run.config), "summary": run.summary(), "folder": None if out is None else str(out)})
     elif not quiet:
         say(summary_line(run.config, run.summary()))
+        say(f"gradients: {run.config['strategy']} ({run.config['strategy_reason']})")
         if out is not None:
             say(f"saved in {out}; draw it with: unstale show {out}")

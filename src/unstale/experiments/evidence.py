@@ -51,7 +51,9 @@ class Evidence:
         if len(set(parts.values())) < len(parts):
             parts = {}  # Adam beside SGD: each stands for itself
         samples = {
-            (parts.get(pair[0], pair[0]), pair[1]): Sample.of(rows.set_index("seed")["score"], int(rows["diverged"].sum()))
+            (parts.get(pair[0], pair[0]), pair[1]): Sample.of(
+                rows.set_index("seed")["score"], int(rows["diverged"].sum())
+            )
             for pair, rows in cells.items()
             if len(rows)
         }

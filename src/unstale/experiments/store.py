@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+from unstale.describe import Plain
 from unstale.errors import StoreError
 from unstale.experiments.outline import Outline, Trial
 from unstale.record import Run
@@ -99,7 +100,7 @@ class Store:
         try:
             yield
         finally:
-            session = {"seconds": round(time.perf_counter() - started, 1), "jobs": jobs}
+            session: dict[str, Plain] = {"seconds": round(time.perf_counter() - started, 1), "jobs": jobs}
             with written(self.folder) as new:
                 write_json(new / SESSIONS, {"sessions": [*self.sessions(), session]})
 

@@ -35,6 +35,9 @@ class NativeStep:
     def __init__(self, program: Program, operands: Operands, numbers: Numbers) -> None:
         constants = {name: value for name, value in numbers.items() if not isinstance(value, Tensor)}
         made = trace(program, _tensors(operands, numbers), constants)
+        for name, ref in made.writes.items():
+            if made.seen[ref.name].ndim and made.seen[ref.name].dtype != operands.target(name).dtype:
+                raise UnsupportedError(f"{name} is written in another dtype than it is kept in")
         self._function = build(source(made), "step", FLAGS)
         self._function.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
         self._function.restype = None

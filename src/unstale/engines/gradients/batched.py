@@ -43,7 +43,7 @@ class Batched:
         self._module = module
         # Rows begin at multiples of 64 bytes, where vector instructions like to begin.
         self._points = self._rows()
-        self._taped = Taped(self._mapped, cuda_graph if strategy.graphs else None)
+        self._taped = Taped(self._mapped, cuda_graph if strategy.graphs else None, changes=(1,))
         self._compiled = torch.compile(self._pure, dynamic=False, fullgraph=True) if strategy.compiled else None
 
     def compute(self, jobs: Sequence[Job]) -> list[Computed]:

@@ -55,7 +55,7 @@ def cuda_graph(run: Callable[[], None]) -> Callable[[], None]:
         run()  # libraries choose and load what they need before anything is captured
     torch.cuda.current_stream().wait_stream(aside)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+    with torch.cuda.graph(graph, stream=aside, capture_error_mode="thread_local"):
         run()
     replay: Callable[[], None] = graph.replay
     return replay

@@ -62,6 +62,8 @@ class Crew:
         if self._pool is None:
             group.run()
         else:
+            while self.waiting and self.waiting[0].begun:
+                self.waiting.popleft()
             self.waiting.append(group)
             self._pool.submit(group.run)
         return [Pending(group, place) for place in range(len(jobs))]
@@ -71,13 +73,27 @@ class Crew:
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
 
-    def compute(self, jobs: Sequence[Job]) -> list[Computed]:
-        """In the calling thread."""
+    def event(self) -> torch.cuda.Event | None:
+        """When points and batches will be there, for the streams of other threads; None where there are none."""
         if self._pool is None or not self.plan.device.startswith("cuda"):
+            return None
+        event = torch.cuda.Event()
+        event.record()
+        return event
+
+    def compute(self, jobs: Sequence[Job], ready: torch.cuda.Event | None = None) -> list[Computed]:
+        """In the calling thread, on a stream of its own if there is something to be ``ready``."""
+        if ready is None:
             return self._computer().compute(jobs)
+        caller = torch.cuda.default_stream(self.plan.device)
         with torch.cuda.stream(self._stream()):
+            torch.cuda.current_stream().wait_event(ready)
             done = self._computer().compute(jobs)
             torch.cuda.current_stream().synchronize()
+            for one in done:
+                one.gradient.record_stream(caller)
+                for value in one.buffers.values():
+                    value.record_stream(caller)
             return done
 
     def _computer(self) -> Computer:
@@ -98,16 +114,23 @@ class _Group:
 
     def __init__(self, crew: Crew, jobs: Sequence[Job]) -> None:
         self._crew, self._jobs = crew, jobs
-        self._begun = threading.Lock()
+        self._ready = crew.event()
+        self._mine = threading.Lock()
         self._done: Future[list[Computed]] = Future()
 
     def run(self) -> None:
         """Compute them, unless somebody has begun."""
-        if self._begun.acquire(blocking=False):
+        if self._mine.acquire(blocking=False):
+            jobs, self._jobs = self._jobs, ()
             try:
-                self._done.set_result(self._crew.compute(self._jobs))
+                self._done.set_result(self._crew.compute(jobs, self._ready))
             except BaseException as error:
                 self._done.set_exception(error)
+
+    @property
+    def begun(self) -> bool:
+        """Whether somebody is at it, or was."""
+        return self._mine.locked()
 
     def result(self) -> list[Computed]:
         """What they give. Until it is there, groups that nobody has begun are computed here."""

@@ -64,9 +64,11 @@ class _LinearOverLanes(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         rows = x.reshape(len(x), -1, x.shape[-1])
-        ctx.save_for_backward(rows, weight)
         ctx.shape = x.shape
-        return torch.baddbmm(bias.unsqueeze(1), rows, weight.mT).view(*x.shape[:-1], -1)
+        out = torch.baddbmm(bias.unsqueeze(1), rows, weight.mT)
+        # Under autocast the result is shorter than its arguments, and so is the gradient that comes back.
+        ctx.save_for_backward(rows.to(out.dtype), weight.to(out.dtype))
+        return out.view(*x.shape[:-1], -1)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:

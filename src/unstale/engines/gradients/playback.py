@@ -15,6 +15,8 @@ INTO = {
     torch.ops.aten.bmm.default: torch.ops.aten.bmm.out,
     torch.ops.aten.sum.dim_IntList: torch.ops.aten.sum.IntList_out,
 }
+# Those that write running statistics without saying so.
+WRITERS = {f"aten::{name}batch_norm" for name in ("native_", "cudnn_", "miopen_")}
 
 
 class Slot(NamedTuple):
@@ -43,7 +45,7 @@ class Step(NamedTuple):
     @property
     def effect(self) -> bool:
         """Whether it writes to what it takes."""
-        return bool(self.target._schema.is_mutable)
+        return bool(self.target._schema.is_mutable) or self.target._schema.name in WRITERS
 
 
 def written(

@@ -29,11 +29,14 @@ class Taped:
     """``function``, from nested tensors to tensors, repeated from its list of operations once it has run.
 
     The first time with inputs of some shapes it runs and is written down. Where it is no fixed list of operations, it
-    runs every time. ``capture``: how to make one launch of the list, see `Captured`.
+    runs every time. ``capture``: how to make one launch of the list, see `Captured`. ``changes``: which arguments the
+    function may write to.
     """
 
-    def __init__(self, function: Callable[..., Sequence[Tensor]], capture: Capture | None = None) -> None:
-        self._function, self._capture = function, capture
+    def __init__(
+        self, function: Callable[..., Sequence[Tensor]], capture: Capture | None = None, changes: Sequence[int] = ()
+    ) -> None:
+        self._function, self._capture, self._changes = function, capture, changes
         self._tapes: dict[object, Replay | None] = {}
 
     def __call__(self, *values: Any, places: Sequence[Tensor]) -> list[Tensor]:
@@ -46,11 +49,10 @@ class Taped:
             if key in self._tapes or len(self._tapes) == TAPES or not all(isinstance(v, Tensor) for v in inputs):
                 results = list(self._function(*values))
             else:
-                # Not all operations of torch's that write to an argument say so: BatchNorm's do not.
-                before = [] if self._capture is None else [value.clone() for value in inputs]
                 results, replay = _record(self._function, inputs, structure, len(places))
                 if replay is not None and self._capture is not None:
-                    changed = [at for at, value in enumerate(before) if not torch.equal(value, inputs[at])]
+                    leaves = {id(leaf) for at in self._changes for leaf in tree_flatten(values[at])[0]}
+                    changed = [at for at, value in enumerate(inputs) if id(value) in leaves]
                     replay = Captured(replay, inputs, places, changed, self._capture)
                 self._tapes[key] = replay
             kept = len(results) - len(places)
@@ -146,7 +148,8 @@ class _Slots:
 def _key(value: Tensor) -> object:
     if value.layout != torch.strided or not value.numel():
         return id(value)
-    return value.untyped_storage().data_ptr(), value.storage_offset(), value.shape, value.stride(), value.dtype
+    lies = value.untyped_storage().data_ptr(), value.storage_offset(), value.shape, value.stride()
+    return *lies, value.dtype, value.is_conj(), value.is_neg()
 
 
 def _needed(steps: list[Step], results: Iterable[Slot]) -> list[Step]:
