@@ -14,7 +14,9 @@ __all__ = ["Lanes"]
 
 
 class Lanes(TorchFunctionMode):
-    """Under it, `functional.linear` inside a `vmap` over weights differentiates without transposing any gradient."""
+    """Under it, inside a `vmap` over weights, linear layers differentiate without transposing any gradient, and
+    BatchNorm takes all lanes as channels of one, in a single pass.
+    """
 
     def __torch_function__(
         self,
@@ -26,6 +28,10 @@ class Lanes(TorchFunctionMode):
         """See torch."""
         if func is functional.linear and not kwargs and len(args) == 3 and isinstance(args[2], Tensor):
             return _Linear.apply(*args)  # type: ignore[no-untyped-call]
+        if func is functional.batch_norm and not kwargs and len(args) == 8:
+            x, mean, variance, weight, bias, training, momentum, eps = args
+            if training and all(isinstance(value, Tensor) for value in (mean, variance, weight, bias)):
+                return _BatchNorm.apply(x, mean, variance, weight, bias, momentum, eps)  # type: ignore[no-untyped-call]
         return func(*args, **(kwargs or {}))
 
 
@@ -78,3 +84,60 @@ class _LinearOverLanes(torch.autograd.Function):
         of_weight = torch.bmm(grad.mT, rows) if ctx.needs_input_grad[1] else None
         of_x = torch.bmm(grad, weight).view(ctx.shape) if ctx.needs_input_grad[0] else None
         return of_x, of_weight, grad.sum(1) if ctx.needs_input_grad[2] else None
+
+
+class _BatchNorm(torch.autograd.Function):
+    """Batch normalisation in training of one lane, which updates its running statistics."""
+
+    generate_vmap_rule = False
+
+    @staticmethod
+    def forward(x: Tensor, mean: Tensor, variance: Tensor, *rest: Any) -> Tensor:
+        weight, bias, momentum, eps = rest
+        return functional.batch_norm(x, mean, variance, weight, bias, True, momentum, eps)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        raise NotImplementedError("one lane alone is differentiated by torch")
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *given: Any) -> tuple[Tensor, int]:
+        x, *tensors = (
+            value.unsqueeze(0).expand(info.batch_size, *value.shape) if place is None else value.movedim(place, 0)
+            for value, place in zip(given[:5], in_dims[:5], strict=True)
+        )
+        return _BatchNormOverLanes.apply(x.movedim(0, 1), *tensors, *given[5:]), 1  # type: ignore[no-untyped-call]
+
+
+class _BatchNormOverLanes(torch.autograd.Function):
+    """x (B, L, C, …), statistics, weight and bias (L, C) ↦ (B, L, C, …)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, mean: Tensor, variance: Tensor, *rest: Any) -> Tensor:
+        weight, bias, momentum, eps = rest
+        flat, scale = x.flatten(1, 2), weight.reshape(-1)
+        running = mean.view(-1), variance.view(-1)
+        out, *saved = torch.native_batch_norm(flat, scale, bias.reshape(-1), *running, True, momentum, eps)
+        ctx.save_for_backward(flat, scale, *running, *saved)
+        ctx.eps, ctx.shape = eps, x.shape
+        return out.view(x.shape)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        flat, scale, *saved = ctx.saved_tensors
+        found = torch.ops.aten.native_batch_norm_backward(
+            grad.flatten(1, 2),
+            flat,
+            scale,
+            *saved,
+            True,
+            ctx.eps,
+            ctx.needs_input_grad[0:1] + ctx.needs_input_grad[3:5],
+        )
+        of_x, *of_rest = found
+        of_weight, of_bias = (None if value is None else value.view(ctx.shape[1:3]) for value in of_rest)
+        return None if of_x is None else of_x.view(ctx.shape), None, None, of_weight, of_bias, None, None
