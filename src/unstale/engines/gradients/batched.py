@@ -17,7 +17,7 @@ from unstale.engines.gradients.lanes import Lanes
 from unstale.engines.gradients.one_by_one import OneByOne
 from unstale.engines.gradients.precision import precision
 from unstale.engines.gradients.strategy import Strategy
-from unstale.engines.gradients.tape import Taped
+from unstale.engines.gradients.tape import Taped, Tapes
 from unstale.errors import ArgumentError
 from unstale.flat import Layout, split
 from unstale.nested import converted, laid_out, stacked
@@ -35,7 +35,9 @@ class Batched:
     exactly ``lanes`` lanes; where fewer come, the last is repeated.
     """
 
-    def __init__(self, plan: Plan, module: nn.Module, layout: Layout, strategy: Strategy) -> None:
+    def __init__(
+        self, plan: Plan, module: nn.Module, layout: Layout, strategy: Strategy, tapes: Tapes | None = None
+    ) -> None:
         if plan.task.streams is not None:
             raise ArgumentError("its streams have a memory, which is carried from ticket to ticket one by one")
         self.plan, self.layout, self.lanes = plan, layout, strategy.lanes
@@ -43,7 +45,7 @@ class Batched:
         self._module = module
         # Rows begin at multiples of 64 bytes, where vector instructions like to begin.
         self._points = self._rows()
-        self._taped = Taped(self._mapped, cuda_graph if strategy.graphs else None, changes=(1,))
+        self._taped = Taped(self._mapped, cuda_graph if strategy.graphs else None, changes=(1,), tapes=tapes)
         self._compiled = torch.compile(self._pure, dynamic=False, fullgraph=True) if strategy.compiled else None
 
     def compute(self, jobs: Sequence[Job]) -> list[Computed]:

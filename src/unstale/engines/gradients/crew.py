@@ -16,6 +16,7 @@ from unstale.engines.gradients.base import Computed, Computer, Job
 from unstale.engines.gradients.batched import Batched
 from unstale.engines.gradients.one_by_one import OneByOne, job
 from unstale.engines.gradients.strategy import Strategy
+from unstale.engines.gradients.tape import Tapes
 from unstale.flat import Layout
 from unstale.tickets import Ticket
 
@@ -44,7 +45,8 @@ class Crew:
 
     def __init__(self, plan: Plan, module: nn.Module, layout: Layout, strategy: Strategy) -> None:
         self.plan, self.strategy = plan, strategy
-        self._make: Callable[[], Computer] = lambda: _computer(plan, copy.deepcopy(module), layout, strategy)
+        tapes = Tapes()
+        self._make: Callable[[], Computer] = lambda: _computer(plan, copy.deepcopy(module), layout, strategy, tapes)
         self._late = strategy.way == "batched" and plan.task.in_tensors
         self._own = threading.local()
         self.waiting: deque[_Group] = deque()
@@ -139,7 +141,7 @@ class _Group:
         return self._done.result()
 
 
-def _computer(plan: Plan, module: nn.Module, layout: Layout, strategy: Strategy) -> Computer:
+def _computer(plan: Plan, module: nn.Module, layout: Layout, strategy: Strategy, tapes: Tapes) -> Computer:
     if strategy.way == "batched":
-        return Batched(plan, module, layout, strategy)
+        return Batched(plan, module, layout, strategy, tapes)
     return OneByOne(plan, module, layout, keep=strategy.threads > 1, compiled=strategy.compiled)

@@ -28,10 +28,10 @@ class Lanes(TorchFunctionMode):
         """See torch."""
         if func is functional.linear and not kwargs and len(args) == 3 and isinstance(args[2], Tensor):
             return _Linear.apply(*args)  # type: ignore[no-untyped-call]
-        if func is functional.batch_norm and not kwargs and len(args) == 8:
-            x, mean, variance, weight, bias, training, momentum, eps = args
-            if training and all(isinstance(value, Tensor) for value in (mean, variance, weight, bias)):
-                return _BatchNorm.apply(x, mean, variance, weight, bias, momentum, eps)  # type: ignore[no-untyped-call]
+        if func is functional.batch_norm and kwargs and len(args) == 3 and kwargs.get("training"):
+            tensors = *args, kwargs.get("weight"), kwargs.get("bias")
+            if all(isinstance(value, Tensor) for value in tensors):
+                return _BatchNorm.apply(*tensors, kwargs["momentum"], kwargs["eps"])  # type: ignore[no-untyped-call]
         return func(*args, **(kwargs or {}))
 
 

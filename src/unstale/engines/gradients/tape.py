@@ -7,6 +7,7 @@ the shapes of the inputs alone, for a gradient depends on nothing but its ticket
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -18,11 +19,22 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 from unstale.engines.gradients.captured import Capture, Captured
 from unstale.engines.gradients.playback import Slot, Step, written
 
-__all__ = ["Taped"]
+__all__ = ["Taped", "Tapes"]
 
 TAPES = 8  # of inputs of different shapes; what comes after those is not written down
 
 Replay = Callable[..., list[Tensor]]
+
+
+class Tapes:
+    """Lists of operations by the shapes of their inputs; None where there is no list. For several threads.
+
+    One thread at a time writes one down, for all that it computes meanwhile stays in memory.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.known: dict[object, Replay | None] = {}
 
 
 class Taped:
@@ -30,35 +42,57 @@ class Taped:
 
     The first time with inputs of some shapes it runs and is written down. Where it is no fixed list of operations, it
     runs every time. ``capture``: how to make one launch of the list, see `Captured`. ``changes``: which arguments the
-    function may write to.
+    function may write to. ``tapes``: what others have written down of the same function.
     """
 
     def __init__(
-        self, function: Callable[..., Sequence[Tensor]], capture: Capture | None = None, changes: Sequence[int] = ()
+        self,
+        function: Callable[..., Sequence[Tensor]],
+        capture: Capture | None = None,
+        changes: Sequence[int] = (),
+        tapes: Tapes | None = None,
     ) -> None:
         self._function, self._capture, self._changes = function, capture, changes
-        self._tapes: dict[object, Replay | None] = {}
+        self._tapes = Tapes() if tapes is None else tapes
+        self._ready: dict[object, Replay] = {}
 
     def __call__(self, *values: Any, places: Sequence[Tensor]) -> list[Tensor]:
         """Writes the last results to ``places``, and answers the others. Inputs must not share memory."""
         inputs, structure = tree_flatten(values)
         key = structure, tuple((v.shape, v.stride(), v.dtype) if isinstance(v, Tensor) else v for v in inputs)
         with torch.no_grad():
-            if (replay := self._tapes.get(key)) is not None:
+            if (ready := self._ready.get(key)) is not None:
+                return ready(*inputs, *places)
+            results, replay = self._first(key, inputs, structure, len(places))
+            if replay is not None:
+                self._ready[key] = replay = self._captured(replay, values, inputs, places)
+            if results is None and replay is not None:
                 return replay(*inputs, *places)
-            if key in self._tapes or len(self._tapes) == TAPES or not all(isinstance(v, Tensor) for v in inputs):
-                results = list(self._function(*values))
-            else:
-                results, replay = _record(self._function, inputs, structure, len(places))
-                if replay is not None and self._capture is not None:
-                    leaves = {id(leaf) for at in self._changes for leaf in tree_flatten(values[at])[0]}
-                    changed = [at for at, value in enumerate(inputs) if id(value) in leaves]
-                    replay = Captured(replay, inputs, places, changed, self._capture)
-                self._tapes[key] = replay
+            results = list(self._function(*values)) if results is None else results
             kept = len(results) - len(places)
             for place, value in zip(places, results[kept:], strict=True):
                 place.copy_(value)
             return results[:kept]
+
+    def _first(
+        self, key: object, inputs: Sequence[Any], structure: Any, placed: int
+    ) -> tuple[list[Tensor] | None, Replay | None]:
+        """What the function gives, if it was written down just now, and its list of operations, if there is one."""
+        known = self._tapes.known
+        with self._tapes.lock:
+            if key in known or len(known) == TAPES or not all(isinstance(value, Tensor) for value in inputs):
+                return None, known.get(key)
+            results, known[key] = _record(self._function, inputs, structure, placed)
+            return results, known[key]
+
+    def _captured(
+        self, replay: Replay, values: Sequence[Any], inputs: Sequence[Tensor], places: Sequence[Tensor]
+    ) -> Replay:
+        if self._capture is None:
+            return replay
+        leaves = {id(leaf) for at in self._changes for leaf in tree_flatten(values[at])[0]}
+        changed = [at for at, value in enumerate(inputs) if id(value) in leaves]
+        return Captured(replay, inputs, places, changed, self._capture)
 
 
 class _UnwritableError(Exception):
