@@ -74,7 +74,6 @@ def test_what_differs_is_computed() -> None:
         "model: resnet8 here, resnet20 in the paper [P]",
         "epochs: 30 here, 160 in the paper [A]",
         "batch_size: 32 here, 128 in the paper [A]",
-        "task_options: width=4 here, none in the paper",
     ]
     changed = {**preset.workload("paper"), "decay_at": [0.25]}
     assert presets.differences(preset, changed) == [

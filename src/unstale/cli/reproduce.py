@@ -98,6 +98,10 @@ def reproduce(
         "task_options": parse.named("--task-option", task_option or ()) or None,
         "device": device,
     }
+    if scale is not None:
+        checks.choice("--scale", scale, presets.SCALES)
+    if seeds is not None:
+        checks.whole("--seeds", seeds, 1)
     jobs = cores() if jobs is None else checks.whole("--jobs", jobs, 1)
     made_clock = settings.make_clock() if timed else None
     if name != "all":

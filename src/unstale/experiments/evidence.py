@@ -57,6 +57,7 @@ class Evidence:
             for pair, rows in cells.items()
             if len(rows)
         }
+        epochs = epochs.assign(method=epochs["method"].map(lambda label: parts.get(label, label)))
         scores = baseline_scores(outline, table)
         baseline = Sample.of(scores) if len(scores) else None
         halves = outline.higher_is_better and baseline is not None and baseline.mean > 0
@@ -100,6 +101,7 @@ class Evidence:
     def share_below_delay(self, label: str, workers: int) -> Effect:
         """Percent of the epochs in which the mean normalised gap is below the mean delay, over 50."""
         rows = self.epochs[(self.epochs["method"] == label) & (self.epochs["workers"] == workers)]
+        rows = rows[np.isfinite(rows["normalised_gap"])]  # a diverged run has none any more
         below = rows["normalised_gap"] < rows["delay"]
         return mean_of(100.0 * below.groupby(rows["seed"]).mean() - 50.0)
 

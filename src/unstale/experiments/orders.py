@@ -66,6 +66,7 @@ class Order:
         """The comparison. Raises `ArgumentError`, saying what is missing, for a preset that cannot run here."""
         about, given = self.preset.about, self.workload
         with self._explained():
+            _check_options(given.get("task_options", {}))
             task = tasks.get(given["task"], model=given["model"], **given.get("task_options", {}))
             made = Specification.of(task, given["methods"], given["workers"], given["seeds"], self._settings(task))
             baseline, reference = about.get("baseline_method", BASELINE), about.get("reference_method", REFERENCE)
@@ -83,7 +84,8 @@ class Order:
             if name not in Plan.__dataclass_fields__:
                 raise ArgumentError(f"it needs the setting {name!r}, which this version of unstale does not have")
         if "steps" in given:
-            plan["epochs"] = given["steps"] * given["batch_size"] / task.train_size
+            batches = task.batches(given["batch_size"], 0, given.get("drop_last", False))
+            plan["epochs"] = given["steps"] / batches.per_epoch
         steps = {"at": tuple(given["decay_at"]), "factor": given["decay_factor"]} if "decay_at" in given else {}
         rate = Recipe(lr=given["lr"], warmup=given["warmup"], decay=given["decay"], **steps)
         return {**plan, "lr": rate, "clock": self.clock or clocks.get(given["clock"])}
@@ -94,6 +96,12 @@ class Order:
             yield
         except ArgumentError as error:
             raise ArgumentError(f"{self.preset.name} at scale {self.scale} cannot run: {error}") from error
+
+
+def _check_options(options: Mapping[str, Any]) -> None:
+    for name in ("model", "task"):
+        if name in options:
+            raise ArgumentError(f"options of the task cannot name another {name}, got {options[name]!r}; leave it out")
 
 
 def _named(clock: Clock) -> str:

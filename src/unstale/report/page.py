@@ -16,7 +16,7 @@ from unstale.describe import finite
 
 __all__ = ["Cell", "Page", "Section", "Table", "flat", "markdown", "picture", "render", "split_claim"]
 
-_VERDICT = re.compile(r"^(Claim \d+), (.*?): ((?:confirmed|refuted|holds|fails)[^(]*) \((.*)\)\.$")
+_VERDICT = re.compile(r"^(Claim \d+), (.*?): ((?:confirmed|refuted|undecided|holds|fails)[^(]*) \((.*)\)\.$")
 _LARGEST_PICTURE = 4 * 2**20  # bytes
 
 
@@ -116,6 +116,7 @@ def split_claim(sentence: str) -> dict[str, str]:
         return {"text": sentence, "verdict": "", "details": "", "name": "", "kind": ""}
     name, text, verdict, details = found.groups()
     clear = "too few" not in details and "noise" not in verdict
+    clear = clear and not verdict.startswith("undecided")
     kind = ("good" if verdict.startswith(("confirmed", "holds")) else "bad") if clear else "unclear"
     return {"name": name, "text": text[0].upper() + text[1:], "verdict": verdict, "details": details, "kind": kind}
 

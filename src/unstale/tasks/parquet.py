@@ -51,7 +51,7 @@ class Parquet:
                 columns.add(_named(path, schema, pictures, "a struct {bytes: binary, path: string}", _is_picture))
                 label = _named(path, schema, labels, "whole numbers", _is_whole)
                 column = pq.read_table(path, columns=[label]).column(0)
-            except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
+            except _unreadable_errors() as error:
                 raise _unreadable(path, error) from error
             if column.null_count:
                 raise DataError(
@@ -87,7 +87,7 @@ class Parquet:
         for path in self.files:
             try:
                 chunks += pq.read_table(path, columns=[self.picture]).column(0).chunks
-            except (OSError, ValueError) as error:
+            except _unreadable_errors() as error:
                 raise _unreadable(path, error) from error
         return pa.chunked_array(chunks)
 
@@ -112,6 +112,13 @@ def needs_datasets() -> Any:
     except ImportError as error:
         raise DataError("this needs Hugging Face's datasets; install it with: pip install 'unstale[data]'") from error
     return datasets
+
+
+def _unreadable_errors() -> tuple[type[Exception], ...]:
+    """What pyarrow raises for files that are not what they should be."""
+    import pyarrow as pa
+
+    return (OSError, ValueError, KeyError, IndexError, pa.ArrowException)
 
 
 def _unreadable(where: Path, error: Exception) -> DataError:

@@ -79,6 +79,7 @@ def _measured(trial: _Trial, pushes: int, threads: int) -> Chosen:
             notes.append(f"{candidate.way}: {why}")
             continue
         costs[candidate] = trial.seconds(candidate)
+        trial.close()  # at once, for each has memory of its own
     best = min(costs, key=lambda s: costs[s])
     told = ", ".join(f"{s} {1e3 * cost:.2g} ms" for s, cost in costs.items())
     best = _compiled(best, costs[best], costs[best] * pushes, trial, notes)
@@ -183,6 +184,7 @@ class _Trial:
         """End the threads that were tried."""
         for crew in self._crews.values():
             crew.close()
+        self._crews.clear()
 
     def _group(self, candidate: Strategy, turn: int = 0) -> list[Computed]:
         crew = self._crews.get(candidate)

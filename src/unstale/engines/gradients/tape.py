@@ -8,11 +8,12 @@ the shapes of the inputs alone, for a gradient depends on nothing but its ticket
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
@@ -29,7 +30,7 @@ Replay = Callable[..., list[Tensor]]
 class Tapes:
     """Lists of operations by the shapes of their inputs; None where there is no list. For several threads.
 
-    One thread at a time writes one down, for all that it computes meanwhile stays in memory.
+    One thread at a time writes one down.
     """
 
     def __init__(self) -> None:
@@ -95,30 +96,17 @@ class Taped:
         return Captured(replay, inputs, places, changed, self._capture)
 
 
-class _UnwritableError(Exception):
-    """A call is no fixed list of operations."""
-
-
 def _record(
     function: Callable[..., Sequence[Tensor]], inputs: Sequence[Tensor], structure: Any, placed: int
 ) -> tuple[list[Tensor], Replay | None]:
     """What the function gives, and how to get it for other inputs."""
-    with _Recorder() as recorder:
+    with _Recorder(inputs) as recorder:
         results = list(function(*tree_unflatten(inputs, structure)))
-    try:
-        slots = _Slots(inputs)
-        steps = [step for call in recorder.calls if (step := slots.step(call)) is not None]
-        wanted = [slots.of(value) for value in results]
-    except _UnwritableError:
+    slots = recorder.slots
+    if recorder.refused:
         return results, None
-    return results, written(_needed(steps, wanted), len(inputs), wanted, placed, slots.constants)
-
-
-class _Call(NamedTuple):
-    target: Any
-    args: tuple[Any, ...]
-    kwargs: Mapping[str, Any]
-    result: Any
+    wanted = [slots.of(value) for value in results]
+    return results, written(_needed(recorder.steps, wanted), len(inputs), wanted, placed, slots.constants)
 
 
 class _Recorder(TorchDispatchMode):
@@ -127,63 +115,75 @@ class _Recorder(TorchDispatchMode):
         """No compiler is at work while this records, and loading it to say so would take seconds."""
         return False
 
-    def __init__(self) -> None:
+    def __init__(self, inputs: Sequence[Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.calls: list[_Call] = []
+        self.slots, self.steps = _Slots(), list[Step]()
+        self.refused = len({self.slots.of(value) for value in inputs}) < len(inputs)  # two share their memory
+        self.slots.constants.clear()
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        if self.refused:
+            return func(*args, **(kwargs or {}))
+        taken = self.slots.named(args), {name: self.slots.named(value) for name, value in (kwargs or {}).items()}
         result = func(*args, **(kwargs or {}))
-        # All tensors are kept while this records, so that no memory is used twice.
-        self.calls.append(_Call(func, args, kwargs or {}, result))
+        single = isinstance(result, Tensor)
+        values = (result,) if single else result
+        # A number that was read off may be another one the next time.
+        self.refused = not isinstance(values, tuple | list) or not all(isinstance(v, Tensor | None) for v in values)
+        if not self.refused:
+            step = Step(func, *taken, (), single)
+            # What only gives back what it takes is torch's bookkeeping.
+            if step.effect or not single or not self.slots.has(result):
+                self.steps.append(
+                    step._replace(results=tuple(None if v is None else self.slots.made(v) for v in values))
+                )
         return result
 
 
 class _Slots:
-    """Numbers for tensors. Two of the same shape over the same memory are one: torch wraps them anew as it likes."""
+    """Numbers for tensors. Two of the same shape over the same memory are one: torch wraps them anew as it likes.
 
-    def __init__(self, inputs: Sequence[Tensor]) -> None:
+    Memory is told by its storage, of which a weak reference is kept: what is in it may go, its number does not come
+    again.
+    """
+
+    def __init__(self) -> None:
         self.constants: dict[Slot, Tensor] = {}
         self._known: dict[object, Slot] = {}
-        for value in inputs:
-            if _key(value) in self._known:
-                raise _UnwritableError("two inputs share their memory")
-            self._made(value)
+        self._storages: dict[int, StorageWeakRef] = {}
+        self._odd: list[Tensor] = []
+
+    def has(self, value: Tensor) -> bool:
+        """Whether it was seen."""
+        return self._key(value) in self._known
 
     def of(self, value: Tensor) -> Slot:
-        """The slot of a tensor. What nothing has made was there before."""
-        if _key(value) not in self._known:
-            self.constants[self._made(value)] = value
-        return self._known[_key(value)]
+        """The slot of a tensor that is taken. What nothing has made was there before."""
+        if not self.has(value):
+            self.constants[self.made(value)] = value
+        return self._known[self._key(value)]
 
-    def step(self, call: _Call) -> Step | None:
-        """A call as a step; None if it gives back what it takes, as torch's bookkeeping does."""
-        single = isinstance(call.result, Tensor)
-        values = (call.result,) if single else call.result
-        if not isinstance(values, tuple | list) or not all(isinstance(v, Tensor | None) for v in values):
-            raise _UnwritableError(f"{call.target} answers something else than tensors")
-        named = {name: self._named(value) for name, value in call.kwargs.items()}
-        step = Step(call.target, self._named(call.args), named, (), single)
-        if not step.effect and single and _key(values[0]) in self._known:
-            return None
-        return step._replace(results=tuple(None if value is None else self._made(value) for value in values))
+    def made(self, value: Tensor) -> Slot:
+        """The slot of a result."""
+        return self._known.setdefault(self._key(value), Slot(len(self._known)))
 
-    def _made(self, value: Tensor) -> Slot:
-        return self._known.setdefault(_key(value), Slot(len(self._known)))
-
-    def _named(self, value: Any) -> Any:
+    def named(self, value: Any) -> Any:
+        """An argument, with slots for tensors."""
         if isinstance(value, Tensor):
             return self.of(value)
         # Shapes, which are tuples of their own kind, too.
-        return [self._named(item) for item in value] if isinstance(value, tuple | list) else value
+        return [self.named(item) for item in value] if isinstance(value, tuple | list) else value
 
-
-def _key(value: Tensor) -> object:
-    if value.layout != torch.strided or not value.numel():
-        return id(value)
-    lies = value.untyped_storage().data_ptr(), value.storage_offset(), value.shape, value.stride()
-    return *lies, value.dtype, value.is_conj(), value.is_neg()
+    def _key(self, value: Tensor) -> object:
+        if value.layout != torch.strided or not value.numel():
+            self._odd.append(value)  # its number is its own while it lives
+            return id(value)
+        storage = value.untyped_storage()
+        self._storages.setdefault(storage._cdata, StorageWeakRef(storage))
+        lies = storage._cdata, value.storage_offset(), value.shape, value.stride()
+        return *lies, value.dtype, value.is_conj(), value.is_neg()
 
 
 def _needed(steps: list[Step], results: Iterable[Slot]) -> list[Step]:
