@@ -24,7 +24,7 @@ from unstale.storage import save_run
 
 SMALL: dict[str, Any] = {"epochs": 0.26, "batch_size": 64, "lr": 0.05}
 PICTURES = {"scores.png", "delay_vs_gap.png", "curves.png"}
-FILES = {"comparison.json", "strategy.json", "runs", "results.csv", "table.md", *PICTURES}
+FILES = {"comparison.json", "sessions.json", "strategy.json", "runs", "results.csv", "table.md", *PICTURES}
 
 
 def small_task() -> unstale.Task:
