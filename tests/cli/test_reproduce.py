@@ -181,7 +181,7 @@ def test_table_1_takes_the_best_trial_and_runs_it_on_every_seed(
 
     def tune(task: unstale.Task, method: str, workers: int, **given: Any) -> SimpleNamespace:
         asked.append({"model": task.model_name, "method": method, "workers": workers, **given})
-        return SimpleNamespace(best_params={"momentum": 0.5, "lr": 0.025}, best_score=42.0)
+        return SimpleNamespace(best_params={"momentum": 0.5, "lr": 0.025}, best_score=42.0, failures=())
 
     monkeypatch.setattr(unstale, "tune", tune, raising=False)
     monkeypatch.setitem(presets.get("table1").about, "workloads", ["table4", "table5"])

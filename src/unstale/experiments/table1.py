@@ -1,7 +1,7 @@
 """Table 1: ASGD with the best of 70 settings at N = 32, against GA and DANA-GA with the baseline's hyper-parameters.
 
 Each workload has a folder with three things: ``untuned``, a comparison; ``tuning``, a study; ``tuned``, the best
-setting of that study, trained again on every seed, so that it is judged on more than the seed that chose it.
+setting of that study, trained again on every seed. The study has a seed of its own: what chose does not judge.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 import unstale
-from unstale.errors import ArgumentError
+from unstale.errors import ArgumentError, RunError
 from unstale.experiments import claims_page, presets, reproduction
 from unstale.experiments.claims import TUNED, sentences
 from unstale.experiments.comparison import publish
@@ -120,6 +120,9 @@ class Tuned:
         for name in order.preset.about["workloads"]:
             one = replace(order, preset=presets.get(name), changes=changes)
             specification = one.specification()
+            if len(specification.workers) != 1:
+                counts = ", ".join(map(str, specification.workers))
+                raise ArgumentError(f"workers must be one number for table1, which tunes for it, got {counts}")
             orders[name] = one, specification, one.open(specification, out / name / UNTUNED, command)
         return cls(order, orders, out, command)
 
@@ -160,8 +163,13 @@ class Tuned:
             out=folder,
             jobs=jobs,
             progress=progress,
+            seeds=[max(specification.seeds) + 1],  # the one that chooses does not judge
             **specification.settings,
         )
+        if study.failures:
+            raise RunError(f"{len(study.failures)} settings failed, such as {study.failures[0]}; run again to try them")
+        if not study.best_params:
+            raise RunError(f"no setting of the grid ended with a score; see {folder}")
         return Best(float(study.best_params["momentum"]), float(study.best_params["lr"]), float(study.best_score))
 
 
