@@ -102,7 +102,7 @@ class Buffers:
             for name in RUNNING:
                 targets.append(kept[f"{norm}{name}"])
                 shares.append(pushed[f"{norm}{name}"])
-                keep.append(1.0 if not k else n / whole if momentum is None else (1 - momentum) ** k)
+                keep.append((whole - k) / whole if momentum is None else (1 - momentum) ** k)
                 take.append(k / whole if momentum is None else 1.0)
         if any(k for k in passes):
             torch._foreach_mul_(targets, keep)

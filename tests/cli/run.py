@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,3 +50,37 @@ def start(*arguments: str | Path) -> subprocess.Popen[str]:
         env=ENVIRONMENT,
         start_new_session=True,
     )
+
+
+def killed(folder: Path, *arguments: str | Path) -> dict[str, int]:
+    """Start it and kill it after its first run; answers what is finished in ``folder``."""
+    process = start(*arguments)
+    wait_for_runs(process, folder, 1)
+    os.kill(process.pid, signal.SIGKILL)  # the parent alone: its workers have to notice
+    process.communicate(timeout=20)
+    assert_gone(process)
+    return finished(folder)
+
+
+def finished(folder: Path) -> dict[str, int]:
+    return {str(path): path.stat().st_mtime_ns for path in folder.glob("runs/*/config.json")}
+
+
+def wait_for_runs(process: subprocess.Popen[str], folder: Path, count: int) -> None:
+    deadline = time.monotonic() + 60
+    while len(finished(folder)) < count:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def assert_gone(process: subprocess.Popen[str]) -> None:
+    """Nobody of the process group is left."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        try:
+            os.killpg(process.pid, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.05)
+    raise AssertionError("processes are left over")

@@ -3,13 +3,12 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.cli.run import SMALL, Command, start
+from tests.cli.run import SMALL, Command, assert_gone, finished, killed, start, wait_for_runs
 from tests.experiments import frames
 from unstale.cli.show import report
 from unstale.errors import RunError
@@ -136,12 +135,7 @@ MANY = (
 
 
 def test_killed_and_interrupted_it_leaves_no_process_and_continues(tmp_path: Path) -> None:
-    first = start(*MANY, "--out", tmp_path)
-    wait_for_runs(first, tmp_path, 1)
-    os.kill(first.pid, signal.SIGKILL)  # the parent alone: its workers have to notice
-    first.communicate(timeout=20)
-    assert_gone(first)
-    kept = finished(tmp_path)
+    kept = killed(tmp_path, *MANY, "--out", tmp_path)
 
     second = start(*MANY, "--out", tmp_path)
     wait_for_runs(second, tmp_path, len(kept) + 1)
@@ -164,27 +158,3 @@ def test_killed_and_interrupted_it_leaves_no_process_and_continues(tmp_path: Pat
     assert len(json.loads(out)["results"]) == 16
     assert kept.items() <= finished(tmp_path).items()
     assert not list(tmp_path.rglob(".writing-*"))
-
-
-def finished(folder: Path) -> dict[str, int]:
-    return {str(path): path.stat().st_mtime_ns for path in folder.glob("runs/*/config.json")}
-
-
-def wait_for_runs(process: subprocess.Popen[str], folder: Path, count: int) -> None:
-    deadline = time.monotonic() + 60
-    while len(finished(folder)) < count:
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-def assert_gone(process: subprocess.Popen[str]) -> None:
-    """Nobody of the process group is left."""
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        try:
-            os.killpg(process.pid, 0)
-        except ProcessLookupError:
-            return
-        time.sleep(0.05)
-    raise AssertionError("processes are left over")

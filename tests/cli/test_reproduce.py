@@ -13,8 +13,7 @@ import pytest
 from matplotlib.image import imread
 
 import unstale
-from tests.cli.run import Command, Said, start
-from tests.cli.test_compare import assert_gone, finished, wait_for_runs
+from tests.cli.run import Command, Said, finished, killed, start, wait_for_runs
 from unstale.experiments import presets
 
 WIDTH = ("--task-option", "width=2")
@@ -215,12 +214,7 @@ MANY = (
 
 
 def test_killed_and_interrupted_it_continues_without_repeating(tmp_path: Path) -> None:
-    first = start(*MANY, "--out", tmp_path)
-    wait_for_runs(first, tmp_path, 1)
-    os.kill(first.pid, signal.SIGKILL)
-    first.communicate(timeout=20)
-    assert_gone(first)
-    kept = finished(tmp_path)
+    kept = killed(tmp_path, *MANY, "--out", tmp_path)
 
     second = start(*MANY, "--out", tmp_path)
     wait_for_runs(second, tmp_path, len(kept) + 1)

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.run import Command, start
-from tests.cli.test_compare import assert_gone, wait_for_runs
+from tests.cli.run import Command, assert_gone, start, wait_for_runs
 
 TINY = ("quadratic", "--epochs", "1", "--workers", "2", "--jobs", "1")
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import shlex
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from unstale.cli import parse
+from unstale.cli.jobs import Jobs, at_a_time, typed
 from unstale.cli.options import Json, Quiet, Settings, TaskName, takes_settings
 from unstale.cli.output import examples, running, say_error
 
-__all__ = ["EXAMPLES", "compare", "cores"]
+__all__ = ["EXAMPLES", "compare"]
 
 EXAMPLES = examples(
     "unstale compare digits --out demo",
@@ -35,9 +33,7 @@ def compare(
         str | None, typer.Option(help="Between commas; 4,16,32 if not given.", show_default=False)
     ] = None,
     seeds: Annotated[int | None, typer.Option(help="How many; 2 if not given.", show_default=False)] = None,
-    jobs: Annotated[
-        int | None, typer.Option("--jobs", "-j", help="Runs at a time; one a core if not given.", show_default=False)
-    ] = None,
+    jobs: Jobs = None,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
@@ -49,7 +45,6 @@ def compare(
 
     What is not given comes from the task's recipe: see `unstale tasks NAME`.
     """
-    from unstale import checks
     from unstale.cli.show import report
     from unstale.experiments import PAPER, Specification
     from unstale.experiments.conduct import open_store, run_missing
@@ -59,8 +54,8 @@ def compare(
     counts = WORKERS if workers is None else parse.wholes("--workers", workers)
     named = PAPER if methods is None else parse.split(methods)
     specification = Specification.of(made, named, counts, SEEDS if seeds is None else seeds, settings.plan(made))
-    jobs = cores() if jobs is None else checks.whole("--jobs", jobs, 1)
-    store = open_store(specification, out, shlex.join(["unstale", *sys.argv[1:]]))
+    jobs = at_a_time(jobs)
+    store = open_store(specification, out, typed())
     with store.claimed() as missing, running(lambda: _kept(out)):
         comparison = run_missing(specification, store, missing, jobs, progress=not quiet)
         comparison.write()
@@ -77,8 +72,3 @@ def _kept(out: Path) -> str:
     comparison = Comparison.load(out)
     done, missing = len(comparison.results), len(comparison.missing)
     return f"{done} of {done + missing} runs are kept in {out}; the same command continues"
-
-
-def cores() -> int:
-    """How many this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from unstale.cli import parse
-from unstale.cli.compare import cores
+from unstale.cli.jobs import Jobs, at_a_time, typed
 from unstale.cli.options import Json, Quiet, Settings
 from unstale.cli.output import examples, print_json, running, say, say_error
 from unstale.cli.output import out as console
@@ -60,9 +58,7 @@ def reproduce(
         ),
     ] = None,
     device: Annotated[str | None, typer.Option(help="Such as cuda.", rich_help_panel=_RUN, show_default=False)] = None,
-    jobs: Annotated[
-        int | None, typer.Option("--jobs", "-j", help="Runs at a time; one a core if not given.", show_default=False)
-    ] = None,
+    jobs: Jobs = None,
     clock: Annotated[
         str | None, typer.Option(help="See `unstale clocks`.", rich_help_panel=_TIME, show_default=False)
     ] = None,
@@ -102,7 +98,7 @@ def reproduce(
         checks.choice("--scale", scale, presets.SCALES)
     if seeds is not None:
         checks.whole("--seeds", seeds, 1)
-    jobs = cores() if jobs is None else checks.whole("--jobs", jobs, 1)
+    jobs = at_a_time(jobs)
     made_clock = settings.make_clock() if timed else None
     if name != "all":
         return _one(Order.of(name, scale, made_clock, **changes), out, jobs, quiet, json)
@@ -147,7 +143,7 @@ def _print(made: Reproduction | Table1) -> None:
 def _one(order: Order, out: Path, jobs: int, quiet: bool, json: bool) -> None:
     from unstale.experiments.reproduce import job
 
-    ready = job(order, out, shlex.join(["unstale", *sys.argv[1:]]))
+    ready = job(order, out, typed())
     with running(lambda: f"{ready.kept()}; the same command continues"):
         made = ready.run(jobs, progress=not quiet)
     report_reproduction(made, out, quiet, json)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from unstale.cli.compare import cores
+from unstale.cli.jobs import Jobs, at_a_time, typed
 from unstale.cli.options import Json, Quiet, Settings, TaskName, takes_settings
 from unstale.cli.output import examples, print_json, running, say, say_error
 from unstale.errors import ArgumentError
@@ -55,9 +53,7 @@ def tune(
             "--prune/--no-prune", help="Give up what is worse than the median; on with --trials.", show_default=False
         ),
     ] = None,
-    jobs: Annotated[
-        int | None, typer.Option("--jobs", "-j", help="Runs at a time; one a core if not given.", show_default=False)
-    ] = None,
+    jobs: Jobs = None,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
@@ -68,15 +64,14 @@ def tune(
 
     Interrupted and run again, it continues: finished trials are not repeated.
     """
-    from unstale import checks
     from unstale.experiments.space import make_space
     from unstale.experiments.tuning import Search
 
     made = settings.make_task(task)
     chosen = make_space(grid, _pairs(space) if space else None)
     search = Search.of(made, method, workers, chosen, trials, seeds, prune, settings.plan(made))
-    jobs = cores() if jobs is None else checks.whole("--jobs", jobs, 1)
-    store = search.open(out, shlex.join(["unstale", *sys.argv[1:]]))
+    jobs = at_a_time(jobs)
+    store = search.open(out, typed())
     with running(lambda: _kept(out, search.total)):
         tuning = search.carry_out(store, jobs, progress=not quiet)
     report_tuning(tuning, quiet, json)

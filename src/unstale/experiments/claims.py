@@ -26,27 +26,26 @@ Verdict = Literal["confirmed", "refuted", "undecided"]
 
 @dataclass(frozen=True)
 class Part:
-    """One difference: clearly above ``needs`` speaks for the claim, clearly below ``least`` against it."""
+    """One difference: clearly above ``bound`` speaks for the claim, clearly below it against."""
 
     text: str
     workers: int
     effect: Effect
-    needs: float = 0.0
-    least: float = 0.0
+    bound: float = 0.0
 
     @property
     def holds(self) -> bool:
         """As far as the mean goes."""
-        return self.effect.mean > self.needs and self.effect.mean >= self.least
+        return self.effect.mean > self.bound
 
     @property
     def clear(self) -> bool:
         """Whether it speaks for the claim by more than noise."""
-        return self.effect.above(self.needs) and not self.effect.below(self.least)
+        return self.effect.above(self.bound)
 
     def against(self, parts: int) -> bool:
         """Whether it alone refutes a claim of so many parts: each is another chance to be wrong (Bonferroni)."""
-        return self.effect.below(self.least, (1 - CONFIDENCE) / parts)
+        return self.effect.below(self.bound, (1 - CONFIDENCE) / parts)
 
     def __str__(self) -> str:
         return f"{self.text} {self.effect} at N = {self.workers}"
@@ -76,7 +75,7 @@ class Finding:
     @property
     def weakest(self) -> Part:
         """What speaks least for the claim."""
-        return min(self.parts, key=lambda part: part.effect.mean - part.needs)
+        return min(self.parts, key=lambda part: part.effect.mean - part.bound)
 
     def told(self, runs: str = "seed") -> str:
         """The verdict with its numbers."""
@@ -125,15 +124,14 @@ def _finding(parts: Sequence[Part], story: str = "") -> Finding | None:
 
 
 def _at_least(label: str, over: str, least: int = 1) -> Callable[[Evidence], Finding | None]:
-    """At least as good at every N: half a percent worse is overlooked."""
+    """At least as good at every N."""
+    return lambda evidence: _finding(_as_good(evidence, label, over, least))
 
-    def find(evidence: Evidence) -> Finding | None:
-        counts = evidence.workers(label, over, least=least)
-        margins = [(n, evidence.margin(label, over, n)) for n in counts]
-        slack = -evidence.tolerance
-        return _finding([Part(f"{label} over {over}", n, margin, slack, slack) for n, margin in margins])
 
-    return find
+def _as_good(evidence: Evidence, label: str, over: str, least: int = 1) -> list[Part]:
+    """At each N; half a percent worse is overlooked."""
+    counts = evidence.workers(label, over, least=least)
+    return [Part(f"{label} over {over}", n, evidence.margin(label, over, n), -evidence.tolerance) for n in counts]
 
 
 def _best(evidence: Evidence) -> Finding | None:
@@ -180,12 +178,9 @@ def _crossing(evidence: Evidence) -> Finding | None:
 
 
 def _tuned(evidence: Evidence) -> Finding | None:
-    """About as good as tuned ASGD: half a percent worse is overlooked."""
+    """About as good as tuned ASGD."""
     labels = evidence.present(("ga", "dana_ga"))
-    pairs = [(label, n) for label in labels for n in evidence.workers(label, TUNED)]
-    slack = -evidence.tolerance
-    margins = [(label, n, evidence.margin(label, TUNED, n)) for label, n in pairs]
-    return _finding([Part(f"{label} over {TUNED}", n, margin, slack, slack) for label, n, margin in margins])
+    return _finding([part for label in labels for part in _as_good(evidence, label, TUNED)])
 
 
 def _gap_below_delay(evidence: Evidence) -> Finding | None:

@@ -76,7 +76,7 @@ def _table(finding: Finding) -> Iterator[str]:
         enough = effect.n >= ENOUGH
         says = "for" if part.clear else "against" if part.against(len(finding.parts)) else "noise"
         shown = (
-            *(part.text, part.workers, effect.difference, effect.interval or "–", _p(effect.p(part.needs))),
+            *(part.text, part.workers, effect.difference, effect.interval or "–", _p(effect.p(part.bound))),
             *(effect.test, f"{effect.n:g}", says if enough else "too few seeds"),
         )
         yield f"| {' | '.join(map(str, shown))} |"

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-import weakref
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -20,7 +17,7 @@ from unstale.experiments.outline import Trial
 from unstale.experiments.pool import Watcher, carry_out
 from unstale.experiments.recipes import PAPER
 from unstale.experiments.specification import Methods, Specification
-from unstale.experiments.store import Store
+from unstale.experiments.store import Store, in_folder
 from unstale.experiments.worker import Runs
 from unstale.tasks import Task
 
@@ -57,19 +54,15 @@ def compare(
     """
     checks.whole("jobs", jobs, 1)
     specification = Specification.of(task, methods, workers, seeds, plan)
-    folder = Path(tempfile.mkdtemp(prefix="unstale-")) if out is None else Path(out)
-    try:
+
+    def work(folder: Path) -> Comparison:
         store = open_store(specification, folder, "unstale.compare(…)")
         with store.claimed() as missing:
             comparison = run_missing(specification, store, missing, jobs, progress)
             comparison.write()
-    except BaseException:
-        if out is None:
-            shutil.rmtree(folder, ignore_errors=True)
-        raise
-    if out is None:
-        weakref.finalize(comparison, shutil.rmtree, folder, ignore_errors=True)
-    return comparison
+        return comparison
+
+    return in_folder(out, work)
 
 
 def open_store(specification: Specification, folder: Path, command: str, **about: Any) -> Store:

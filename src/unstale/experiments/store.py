@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 import time
-from collections.abc import Iterator, Mapping
+import weakref
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar
 
 from unstale.describe import Plain
 from unstale.errors import StoreError
@@ -17,7 +19,7 @@ from unstale.experiments.outline import Outline, Trial
 from unstale.record import Run
 from unstale.storage import load_run, read_json, save_run, usable_folder, write_json, written
 
-__all__ = ["COMPARISON", "Store"]
+__all__ = ["COMPARISON", "Store", "in_folder"]
 
 try:
     import fcntl
@@ -29,6 +31,21 @@ STRATEGY, SESSIONS = "strategy.json", "sessions.json"
 _UNFINISHED = ".writing-"  # what `written` calls a folder that is not complete
 _SHOWN = 12
 _ABSENT = object()
+T = TypeVar("T")
+
+
+def in_folder(out: str | Path | None, work: Callable[[Path], T]) -> T:
+    """What ``work`` makes in ``out``; if that is None, in a temporary folder that lives as long as what it made."""
+    if out is not None:
+        return work(Path(out))
+    folder = Path(tempfile.mkdtemp(prefix="unstale-"))
+    try:
+        made = work(folder)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    weakref.finalize(made, shutil.rmtree, folder, ignore_errors=True)
+    return made
 
 
 @dataclass(frozen=True)
@@ -47,7 +64,7 @@ class Store:
         Raises `StoreError` if it cannot be written, holds anything else, or another comparison.
         """
         store = cls(folder)
-        if (folder / cls.file).exists():
+        if store.exists():
             store._check_same(document["specification"])
             usable_folder(folder)
         else:
@@ -57,8 +74,8 @@ class Store:
         return store
 
     def exists(self) -> bool:
-        """Whether there is a comparison."""
-        return (self.folder / COMPARISON).exists()
+        """Whether there is what it is to hold."""
+        return (self.folder / self.file).exists()
 
     def document(self) -> dict[str, Any]:
         """What that file says. Raises `StoreError` if it is missing or damaged."""

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,6 +16,7 @@ from unstale.experiments.points import LABEL, Made, Points, check_space, initial
 from unstale.experiments.pool import Failure, Watcher, carry_out
 from unstale.experiments.space import Point, Space, grid_points, make_space, written
 from unstale.experiments.specification import Specification
+from unstale.experiments.store import in_folder
 from unstale.experiments.study import Median, Study, load_optuna, opened
 from unstale.experiments.tuned import Tuning, TuningStore
 from unstale.tasks import Task
@@ -59,16 +57,7 @@ def tune(
     """
     search = Search.of(task, method, workers, make_space(grid, space), trials, seeds, prune, plan)
     checks.whole("jobs", jobs, 1)
-    folder = Path(tempfile.mkdtemp(prefix="unstale-")) if out is None else Path(out)
-    try:
-        tuning = search.carry_out(search.open(folder, "unstale.tune(…)"), jobs, progress)
-    except BaseException:
-        if out is None:
-            shutil.rmtree(folder, ignore_errors=True)
-        raise
-    if out is None:
-        weakref.finalize(tuning, shutil.rmtree, folder, ignore_errors=True)
-    return tuning
+    return in_folder(out, lambda folder: search.carry_out(search.open(folder, "unstale.tune(…)"), jobs, progress))
 
 
 @dataclass(frozen=True)

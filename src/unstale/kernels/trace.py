@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from unstale.dispatch import Recorder
 from unstale.methods.block import Block
 from unstale.methods.steps import Outcome, Program
 
@@ -73,12 +73,7 @@ class Trace:
         return frozenset(needed)
 
 
-class _Recorder(TorchDispatchMode):
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """No compiler is at work while this records, and loading it to say so would take seconds."""
-        return False
-
+class _Recorder(Recorder):
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.calls: list[tuple[Any, tuple[Any, ...], dict[str, Any], Tensor]] = []

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-import numbers
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -13,7 +11,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence
 
 from unstale import checks
 from unstale.checks import whole
@@ -22,11 +19,12 @@ from unstale.errors import ArgumentError
 from unstale.nested import moved
 from unstale.tasks.batches import Batches, Numbered, TensorExamples, examples, fingerprint
 from unstale.tasks.building import ready, snapshot
+from unstale.tasks.calling import evaluating, forward, scalar
 from unstale.tasks.describing import described, name_of, weights
 from unstale.tasks.inputs import Augment, Identity, Prepare, generator
 from unstale.tasks.micro import in_chunks
 
-__all__ = ["Batch", "Evaluation", "Task", "forward"]
+__all__ = ["Batch", "Evaluation", "Task"]
 
 Batch = tuple[Any, Any]
 """(inputs, target) as the model and the loss take them."""
@@ -187,7 +185,7 @@ class Task:
                 inputs, target = moved(self._test.take(indices), device)
                 output = forward(model, self._prepared(inputs))
                 loss = self._loss(output, target)
-                score = loss if self.score is None else _scalar("score", self.score(output, target))
+                score = loss if self.score is None else scalar("score", self.score(output, target))
                 losses += len(indices) * float(loss)
                 scores += len(indices) * float(score)
         return Evaluation(losses / self.test_size, scores / self.test_size)
@@ -220,41 +218,12 @@ class Task:
         return self._loss(forward(model, inputs), target)
 
     def _loss(self, output: object, target: object) -> Tensor:
-        loss = _scalar("loss", self.loss(output, target))
+        loss = scalar("loss", self.loss(output, target))
         if not isinstance(loss, Tensor):
             raise ArgumentError(
                 f"loss must give a tensor to differentiate, got {type(loss).__name__}; drop the .item()"
             )
         return loss
-
-
-def forward(model: Callable[..., Any], inputs: object) -> Any:
-    """``model`` at ``inputs``: a tuple or list is spread over its arguments, a dict over their names."""
-    if isinstance(inputs, Mapping):
-        return model(**inputs)
-    if isinstance(inputs, tuple | list) and not isinstance(inputs, PackedSequence):
-        return model(*inputs)
-    return model(inputs)
-
-
-def _scalar(name: str, value: Any) -> Any:
-    if not isinstance(value, numbers.Real) and (not isinstance(value, Tensor) or value.ndim):
-        got = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
-        raise ArgumentError(f"{name} must give one number for a batch, got {got}; return the mean, as by .mean()")
-    return value
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """The model in evaluation mode and without gradients; then each of its parts in its previous mode."""
-    modes = [(module, module.training) for module in model.modules()]
-    try:
-        model.eval()
-        with torch.no_grad():
-            yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 def _check_callable(name: str, value: object, rule: str) -> None:

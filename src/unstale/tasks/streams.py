@@ -16,8 +16,9 @@ from unstale.checks import whole
 from unstale.describe import Plain
 from unstale.errors import ArgumentError
 from unstale.nested import moved
-from unstale.tasks.base import Batch, Evaluation, Task, evaluating
+from unstale.tasks.base import Batch, Evaluation, Task
 from unstale.tasks.batches import permutation
+from unstale.tasks.calling import evaluating
 from unstale.tasks.inputs import Identity
 
 __all__ = ["Segments", "StreamTask"]

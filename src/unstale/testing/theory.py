@@ -13,7 +13,7 @@ from unstale.testing.contract import contract
 from unstale.testing.drive import Drive, Subject, round_robin, smooth, start, uneven
 from unstale.testing.laws import DECAY, LR, close, decaying, every_push_counts
 
-__all__ = ["constant_gradient_limit"]
+__all__ = ["constant_gradient_limit", "follows"]
 
 PARTS_OF_SGD = (methods.Sgd, methods.HeavyBall, methods.Nesterov, methods.NesterovPerWorker)
 
@@ -43,9 +43,13 @@ def _predicts(method: Method) -> bool:
 @contract(lambda method: isinstance(method.update, PARTS_OF_SGD) and isinstance(method.predict, Here))
 def one_worker_is_torch_sgd(subject: Subject) -> None:
     """With one worker a method is torch.optim.SGD, also with weight decay and changing η."""
-    server = subject.serve(start(), 1, weight_decay=DECAY)
     weights = start().requires_grad_()
-    optimiser = _torch_sgd(weights, subject.method, lr=LR, weight_decay=DECAY)
+    follows(subject, weights, _torch_sgd(weights, subject.method, lr=LR, weight_decay=DECAY))
+
+
+def follows(subject: Subject, weights: Tensor, optimiser: torch.optim.Optimizer) -> None:
+    """One worker's server and torch's optimiser of ``weights`` go the same way, with DECAY and a changing η."""
+    server = subject.serve(start(), 1, weight_decay=DECAY)
     pushed = 0
     for update in range(30):
         points, rate = [], decaying(update)

@@ -12,7 +12,7 @@ from unstale.methods import Here, Method
 from unstale.testing.contract import contract
 from unstale.testing.drive import Drive, Subject, round_robin, smooth, start, uneven
 from unstale.testing.laws import DECAY, LR, close, decaying, every_push_counts
-from unstale.testing.theory import constant_gradient_limit
+from unstale.testing.theory import constant_gradient_limit, follows
 
 __all__: list[str] = []
 
@@ -27,23 +27,9 @@ def one_worker_is_torch_adam(subject: Subject) -> None:
     """With one worker a method is torch.optim.Adam, or AdamW, also with weight decay and changing η."""
     update = subject.method.update
     assert isinstance(update, methods.Adam)
-    server = subject.serve(start(), 1, weight_decay=DECAY)
     weights = start().requires_grad_()
     betas = update.beta1, update.beta2
-    optimiser = _torch_adam(subject.method)([weights], LR, betas, update.eps, weight_decay=DECAY)
-    pushed = 0
-    for step in range(30):
-        points, rate = [], decaying(step)
-        for _ in range(subject.method.gather.target(1)):
-            ticket = server.pull(0)
-            assert ticket is not None
-            points.append(smooth()(ticket.params, pushed))
-            server.push(ticket, points[-1], lr=rate)
-            pushed += 1
-        weights.grad = torch.stack(points).mean(0)
-        optimiser.param_groups[0]["lr"] = rate
-        optimiser.step()
-        assert close(server.params, weights.detach())
+    follows(subject, weights, _torch_adam(subject.method)([weights], LR, betas, update.eps, weight_decay=DECAY))
 
 
 @contract(

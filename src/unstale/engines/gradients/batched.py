@@ -20,7 +20,7 @@ from unstale.engines.gradients.strategy import Strategy
 from unstale.engines.gradients.tape import Taped, Tapes
 from unstale.errors import ArgumentError
 from unstale.flat import Layout, split
-from unstale.nested import converted, laid_out, stacked
+from unstale.nested import converted, stacked
 
 if TYPE_CHECKING:
     from unstale.engines.base import Plan
@@ -82,8 +82,7 @@ class Batched:
         if read:
             return stacked(read)
         indices = np.stack([self.plan.batches.indices(job.ticket.batch) for job in jobs])
-        batch = converted(self.plan.task.together(indices, self.plan.device), self.plan.dtype)
-        return laid_out(batch, self.plan.memory_format)
+        return converted(self.plan.task.together(indices, self.plan.device), self.plan.dtype)
 
     def _gradients(self, points: Tensor, buffers: dict[str, Tensor], batch: Any) -> tuple[Tensor, Tensor]:
         """(L,) losses and (L, d) gradients; ``buffers`` are left as the forward passes leave them."""

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import copy
 import json
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from unstale.engines.gradients.base import Computed
-from unstale.engines.gradients.crew import Crew
-from unstale.engines.gradients.one_by_one import OneByOne, job
 from unstale.engines.gradients.strategy import Strategy, strategy
+from unstale.engines.gradients.trial import Trial
 from unstale.flat import Layout
 from unstale.tickets import Ticket
 
@@ -27,7 +22,6 @@ __all__ = ["Chosen", "choose"]
 
 LITTLE = 3.0  # seconds of work that are not worth measuring for
 BUDGET = 2.0  # seconds of measuring
-GLANCE = 0.15  # seconds for one strategy, if one try takes no longer
 LANES = (8, 16)
 # Seconds that torch.compile takes: a start, and something for each layer. On two cores, of 2021 and of 2024.
 COMPILE_START, COMPILE_LAYER = 8.0, 2.5
@@ -54,7 +48,7 @@ def choose(
     key = _key(plan, module, layout, len(tickets), pushes, threads)
     if asked is None and key in _remembered:
         return _remembered[key]
-    trial = _Trial(plan, module, layout, tickets)
+    trial = Trial(plan, module, layout, tickets)
     try:
         if asked is None:
             _remembered[key] = _measured(trial, pushes, threads)
@@ -65,7 +59,7 @@ def choose(
         trial.close()
 
 
-def _measured(trial: _Trial, pushes: int, threads: int) -> Chosen:
+def _measured(trial: Trial, pushes: int, threads: int) -> Chosen:
     alone = Strategy()
     costs = {alone: trial.seconds(alone)}
     if costs[alone] * pushes < LITTLE:
@@ -75,10 +69,11 @@ def _measured(trial: _Trial, pushes: int, threads: int) -> Chosen:
     for candidate in _candidates(len(trial.tickets), threads, cuda=trial.plan.device.startswith("cuda")):
         if time.perf_counter() > deadline:
             break
-        if why := trial.objection(candidate):
+        why = trial.objection(candidate)
+        if why:
             notes.append(f"{candidate.way}: {why}")
-            continue
-        costs[candidate] = trial.seconds(candidate)
+        else:
+            costs[candidate] = trial.seconds(candidate)
         trial.close()  # at once, for each has memory of its own
     best = min(costs, key=lambda s: costs[s])
     told = ", ".join(f"{s} {1e3 * cost:.2g} ms" for s, cost in costs.items())
@@ -86,7 +81,7 @@ def _measured(trial: _Trial, pushes: int, threads: int) -> Chosen:
     return best, "; ".join([f"{best}: a gradient takes {told}", *dict.fromkeys(notes)])
 
 
-def _compiled(best: Strategy, eager: float, seconds: float, trial: _Trial, notes: list[str]) -> Strategy:
+def _compiled(best: Strategy, eager: float, seconds: float, trial: Trial, notes: list[str]) -> Strategy:
     """The same compiled, if what is left is long enough to pay for it."""
     layers = sum(not list(child.children()) for child in trial.module.modules())
     price = COMPILE_START + COMPILE_LAYER * layers
@@ -116,82 +111,8 @@ def _candidates(out: int, threads: int, *, cuda: bool) -> list[Strategy]:
     return [*several[:1], *([Strategy("threads", threads=threads)] if threads > 1 else []), *several[1:], *alone]
 
 
-def _close(one: Tensor, other: Tensor, relative: float, absolute: float) -> bool:
-    distance, size = float((one - other).double().norm()), float(one.double().norm())
-    return distance <= relative * size + absolute
-
-
 def _key(plan: Plan, module: nn.Module, layout: Layout, out: int, pushes: int, threads: int) -> str:
     described = plan.describe()
     made = [repr(module), [(layer.name, list(layer.shape)) for layer in layout.layers]]
     same = ("task", "batch_size", "dtype", "device", "precision", "memory_format", "drop_last")
     return json.dumps([[described[name] for name in same], made, out, pushes, threads])
-
-
-class _Trial:
-    """The first tickets of a run, on which strategies are tried."""
-
-    def __init__(self, plan: Plan, module: nn.Module, layout: Layout, tickets: Sequence[Ticket]) -> None:
-        self.plan, self.module, self.layout, self.tickets = plan, module, layout, tickets
-        self._reference: list[Computed] | None = None
-        self._crews: dict[Strategy, Crew] = {}
-        self._random = False
-
-    def objection(self, candidate: Strategy) -> str:
-        """Why a strategy cannot be used for this model; empty if it can: then it gives the reference's gradients."""
-        wanted = self._wanted()
-        if self._random:
-            return "its forward pass draws random numbers"
-        try:
-            # What is written down the first time is repeated after that: on other tickets, and looked at then.
-            found = [self._group(candidate, turn) for turn in (1, 1, 0)][-1][: len(wanted)]
-        except Exception as error:  # whatever torch's transforms or compiler may raise
-            return (str(error).splitlines() or [type(error).__name__])[0][:120]
-        loose = 1e-3 if self.plan.dtype == torch.float32 and self.plan.precision == "full" else 3e-2
-        bound = 1e-8 if self.plan.dtype == torch.float64 else loose
-        for one, other in zip(wanted, found, strict=True):
-            if not _close(one.gradient, other.gradient, bound, 1e-30):
-                return "its gradients then depend on more than their tickets"
-            if not all(_close(value, other.buffers[name], bound, 1e-6) for name, value in one.buffers.items()):
-                return "its buffers then depend on more than their tickets"
-        return ""
-
-    def seconds(self, candidate: Strategy) -> float:
-        """Wall time of a gradient: the least of a few tries, of one where that takes long."""
-        least, began = math.inf, time.perf_counter()
-        while time.perf_counter() < began + GLANCE:
-            start = time.perf_counter()
-            count = len(self._group(candidate))
-            least = min(least, (time.perf_counter() - start) / count)
-        return least
-
-    def _wanted(self) -> list[Computed]:
-        """What the reference gives for the first two; notes on the way whether it draws random numbers."""
-        if self._reference is None:
-            alone, generator = (
-                OneByOne(self.plan, copy.deepcopy(self.module), self.layout, keep=True),
-                torch.default_generator,
-            )
-            self._reference = []
-            for ticket in self.tickets[:2]:
-                given = job(self.plan, ticket)
-                before = generator.get_state()
-                self._reference += alone.compute([given])
-                self._random = self._random or not torch.equal(before, generator.get_state())
-        return self._reference
-
-    def close(self) -> None:
-        """End the threads that were tried."""
-        for crew in self._crews.values():
-            crew.close()
-        self._crews.clear()
-
-    def _group(self, candidate: Strategy, turn: int = 0) -> list[Computed]:
-        crew = self._crews.get(candidate)
-        if crew is None:
-            crew = self._crews[candidate] = Crew(self.plan, self.module, self.layout, candidate)
-        chosen = self.tickets[: max(candidate.width, 1)]
-        chosen = [*chosen[turn:], *chosen[:turn]]
-        groups = [chosen[k : k + candidate.lanes] for k in range(0, len(chosen), candidate.lanes)]
-        pending = [p for group in groups for p in crew.submit(group)]
-        return [p.result() for p in pending]

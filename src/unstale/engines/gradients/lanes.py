@@ -35,6 +35,14 @@ class Lanes(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
+def _lanes_first(info: Any, places: Sequence[int | None], given: Sequence[Tensor]) -> list[Tensor]:
+    """(L, …) each; what all lanes share is as good as repeated."""
+    return [
+        value.expand(info.batch_size, *value.shape) if place is None else value.movedim(place, 0)
+        for value, place in zip(given, places, strict=True)
+    ]
+
+
 class _Linear(torch.autograd.Function):
     """x ↦ xWᵀ + b of one lane; `vmap` hands over all lanes at once."""
 
@@ -54,14 +62,7 @@ class _Linear(torch.autograd.Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], *given: Tensor) -> tuple[Tensor, int]:
-        if any(place is None for place in in_dims):
-            lanes = [
-                value.expand(info.batch_size, *value.shape) if place is None else value.movedim(place, 0)
-                for value, place in zip(given, in_dims, strict=True)
-            ]
-        else:
-            lanes = [value.movedim(place, 0) for value, place in zip(given, in_dims, strict=True)]  # type: ignore[arg-type]
-        return _LinearOverLanes.apply(*lanes), 0  # type: ignore[no-untyped-call]
+        return _LinearOverLanes.apply(*_lanes_first(info, in_dims, given)), 0  # type: ignore[no-untyped-call]
 
 
 class _LinearOverLanes(torch.autograd.Function):
@@ -89,8 +90,6 @@ class _LinearOverLanes(torch.autograd.Function):
 class _BatchNorm(torch.autograd.Function):
     """Batch normalisation in training of one lane, which updates its running statistics."""
 
-    generate_vmap_rule = False
-
     @staticmethod
     def forward(x: Tensor, mean: Tensor, variance: Tensor, *rest: Any) -> Tensor:
         weight, bias, momentum, eps = rest
@@ -106,10 +105,7 @@ class _BatchNorm(torch.autograd.Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], *given: Any) -> tuple[Tensor, int]:
-        x, *tensors = (
-            value.unsqueeze(0).expand(info.batch_size, *value.shape) if place is None else value.movedim(place, 0)
-            for value, place in zip(given[:5], in_dims[:5], strict=True)
-        )
+        x, *tensors = _lanes_first(info, in_dims[:5], given[:5])
         return _BatchNormOverLanes.apply(x.movedim(0, 1), *tensors, *given[5:]), 1  # type: ignore[no-untyped-call]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal, get_args
 
 from unstale import checks
@@ -50,11 +50,12 @@ class Strategy:
 
     def __str__(self) -> str:
         default = Strategy()
-        told = {n: getattr(self, n) for n in ("lanes", "threads", "compiled", "graphs")}
+        told = {name: getattr(self, name) for name in OPTIONS}
         written = ", ".join(f"{name}={value}" for name, value in told.items() if value != getattr(default, name))
         return f"{self.way}({written})" if written else self.way
 
 
+OPTIONS = [field.name for field in fields(Strategy) if field.name != "way"]
 _USUAL: dict[str, dict[str, int]] = {"threads": {"threads": 2}, "batched": {"lanes": 8}}
 
 
@@ -70,6 +71,6 @@ def strategy(given: str | Strategy) -> Strategy | None:
     way, arguments = parse(given)
     if way == AUTO and not arguments:
         return None
-    for name in sorted(set(arguments) - {"lanes", "threads", "compiled", "graphs"}):
-        raise ArgumentError(f"strategy takes lanes, threads, compiled and graphs, got {name!r} in {given!r}")
+    for name in sorted(set(arguments) - set(OPTIONS)):
+        raise ArgumentError(f"strategy takes {', '.join(OPTIONS[:-1])} and {OPTIONS[-1]}, got {name!r} in {given!r}")
     return Strategy(way, **{**_USUAL.get(way, {}), **arguments})  # type: ignore[arg-type]

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from unstale.dispatch import Recorder
 from unstale.engines.gradients.captured import Capture, Captured
 from unstale.engines.gradients.playback import Slot, Step, written
 
@@ -109,12 +109,7 @@ def _record(
     return results, written(_needed(recorder.steps, wanted), len(inputs), wanted, placed, slots.constants)
 
 
-class _Recorder(TorchDispatchMode):
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """No compiler is at work while this records, and loading it to say so would take seconds."""
-        return False
-
+class _Recorder(Recorder):
     def __init__(self, inputs: Sequence[Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.slots, self.steps = _Slots(), list[Step]()
