@@ -101,6 +101,18 @@ def test_each_repeats_to_the_bit(strategy: str) -> None:
     assert equal(*runs)
 
 
+def test_the_first_time_gives_the_bits_of_the_second() -> None:
+    """Which of two threads comes first is chance."""
+    plan = Plan(task=blobs(smooth), method=get("dana"), workers=6, batch_size=8, strategy="sequential")
+    chosen = named("batched(lanes=3)")
+    assert chosen is not None
+    with crew(plan, chosen) as (made, tickets):
+        once, again = ([pending.result() for pending in made.submit(tickets[:3])] for _ in range(2))
+        for one, other in zip(once, again, strict=True):
+            assert one.loss == other.loss
+            assert torch.equal(one.gradient, other.gradient)
+
+
 @pytest.mark.parametrize("executor", ["blocks", "compiled"])
 @pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 def test_executors_give_the_same_run(method: Method, executor: str) -> None:

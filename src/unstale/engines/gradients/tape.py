@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
-from torch.utils._pytree import tree_flatten, tree_unflatten
+from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from unstale.dispatch import Recorder
 from unstale.engines.gradients.captured import Capture, Captured
@@ -22,7 +22,7 @@ from unstale.engines.gradients.playback import Slot, Step, written
 
 __all__ = ["Taped", "Tapes"]
 
-TAPES = 8  # of inputs of different shapes; what comes after those is not written down
+TAPES = 64  # of inputs of different shapes; what comes after those is not written down
 
 Replay = Callable[..., list[Tensor]]
 
@@ -41,9 +41,12 @@ class Tapes:
 class Taped:
     """``function``, from nested tensors to tensors, repeated from its list of operations once it has run.
 
-    The first time with inputs of some shapes it runs and is written down. Where it is no fixed list of operations, it
-    runs every time. ``capture``: how to make one launch of the list, see `Captured`. ``changes``: which arguments the
-    function may write to. ``tapes``: what others have written down of the same function.
+    The first time with inputs of some shapes it runs once more, on copies, to be written down: a list rounds otherwise
+    than what it was taken from, and who comes first among threads is chance. Where it is no fixed list of operations,
+    it runs every time.
+
+    ``capture``: how to make one launch of the list, see `Captured`. ``changes``: which arguments the function may write
+    to. ``tapes``: what others have written down of the same function.
     """
 
     def __init__(
@@ -64,27 +67,24 @@ class Taped:
         with torch.no_grad():
             if (ready := self._ready.get(key)) is not None:
                 return ready(*inputs, *places)
-            results, replay = self._first(key, inputs, structure, len(places))
+            replay = self._first(key, values, len(places))
             if replay is not None:
                 self._ready[key] = replay = self._captured(replay, values, inputs, places)
-            if results is None and replay is not None:
                 return replay(*inputs, *places)
-            results = list(self._function(*values)) if results is None else results
+            results = list(self._function(*values))
             kept = len(results) - len(places)
             for place, value in zip(places, results[kept:], strict=True):
                 place.copy_(value)
             return results[:kept]
 
-    def _first(
-        self, key: object, inputs: Sequence[Any], structure: Any, placed: int
-    ) -> tuple[list[Tensor] | None, Replay | None]:
-        """What the function gives, if it was written down just now, and its list of operations, if there is one."""
+    def _first(self, key: object, values: Sequence[Any], placed: int) -> Replay | None:
+        """The list of operations for inputs of these shapes, written down if nobody has; None where there is none."""
         known = self._tapes.known
         with self._tapes.lock:
-            if key in known or len(known) == TAPES or not all(isinstance(value, Tensor) for value in inputs):
-                return None, known.get(key)
-            results, known[key] = _record(self._function, inputs, structure, placed)
-            return results, known[key]
+            if key not in known and len(known) < TAPES:
+                spared = [tree_map(_copied, v) if at in self._changes else v for at, v in enumerate(values)]
+                known[key] = _recorded(self._function, *tree_flatten(spared), placed)
+            return known.get(key)
 
     def _captured(
         self, replay: Replay, values: Sequence[Any], inputs: Sequence[Tensor], places: Sequence[Tensor]
@@ -96,17 +96,23 @@ class Taped:
         return Captured(replay, inputs, places, changed, self._capture)
 
 
-def _record(
-    function: Callable[..., Sequence[Tensor]], inputs: Sequence[Tensor], structure: Any, placed: int
-) -> tuple[list[Tensor], Replay | None]:
-    """What the function gives, and how to get it for other inputs."""
+def _copied(value: Any) -> Any:
+    return value.clone() if isinstance(value, Tensor) else value
+
+
+def _recorded(
+    function: Callable[..., Sequence[Tensor]], inputs: Sequence[Any], structure: Any, placed: int
+) -> Replay | None:
+    """How to get what the function gives for other inputs."""
+    if not all(isinstance(value, Tensor) for value in inputs):
+        return None
     with _Recorder(inputs) as recorder:
         results = list(function(*tree_unflatten(inputs, structure)))
     slots = recorder.slots
     if recorder.refused:
-        return results, None
+        return None
     wanted = [slots.of(value) for value in results]
-    return results, written(_needed(recorder.steps, wanted), len(inputs), wanted, placed, slots.constants)
+    return written(_needed(recorder.steps, wanted), len(inputs), wanted, placed, slots.constants)
 
 
 class _Recorder(Recorder):
