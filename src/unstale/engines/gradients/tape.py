@@ -106,7 +106,10 @@ def _recorded(
     """How to get what the function gives for other inputs."""
     if not all(isinstance(value, Tensor) for value in inputs):
         return None
-    with _Recorder(inputs) as recorder:
+    recorder = _Recorder(inputs)
+    if recorder.refused:
+        return None
+    with recorder:
         results = list(function(*tree_unflatten(inputs, structure)))
     slots = recorder.slots
     if recorder.refused:
