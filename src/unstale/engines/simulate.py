@@ -6,29 +6,25 @@ strategy and engine is compared with.
 
 from __future__ import annotations
 
-import copy
 import heapq
-import math
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from unstale.callbacks import Callback, StopRun
+from unstale.callbacks import Callback
 from unstale.describe import Plain
 from unstale.engines.allocator import memory_kept
-from unstale.engines.base import Plan, versions
+from unstale.engines.base import Plan
 from unstale.engines.clipping import clipped
-from unstale.engines.evaluate import Evaluator, named_tensors
-from unstale.engines.gradients import Computed, Crew, Strategy, one_thread
+from unstale.engines.gradients import Crew, Strategy, one_thread
 from unstale.engines.gradients.choose import Chosen, choose
 from unstale.engines.gradients.precision import tensor_cores
 from unstale.engines.interrupts import interrupts_between_pushes
 from unstale.engines.planner import Planner
+from unstale.engines.training import Training
 from unstale.errors import Interrupted
-from unstale.measure import Receipt
-from unstale.record import Recorder, Run
+from unstale.record import Run
 from unstale.tickets import Ticket
 
 __all__ = ["Simulation", "prepared", "simulate"]
@@ -71,83 +67,48 @@ def _simulation(plan: Plan, callbacks: tuple[Callback, ...]) -> Iterator[Simulat
             simulation.close()
 
 
-class Simulation:
+class Simulation(Training):
     """Workers that push when their clock says so; (time, worker) orders the events.
 
     ``threads`` is how many it may use. ``strategy`` is the way in which it computes gradients, and ``chosen`` why.
     """
 
+    engine = "simulate"
+
     def __init__(self, plan: Plan, callbacks: tuple[Callback, ...] = (), threads: int = 1) -> None:
-        self.plan = plan
-        self.callbacks = callbacks
+        super().__init__(plan, callbacks)
         self.strategy, self.chosen = Strategy(), ""
         self._threads = threads
-        self._module = plan.task.build(plan.seed).to(plan.device, plan.dtype)
-        self._evaluator = Evaluator(plan, copy.deepcopy(self._module))
-        self.server = plan.server(self._module)
         self._planner: Planner | None = None
-        self._recorder = Recorder()
         self._durations = plan.clock.stream(plan.seed)
         self._jobs: Counter[int] = Counter()
         self._out: dict[int, Ticket] = {}
         self._events: list[tuple[float, int, int]] = []
-        self._now = 0.0
-        self._due = 0
-        self._seen: tuple[float, int] | None = None
 
-    def run(self, let_through: Callable[[], None] = lambda: None) -> Run:
-        """To the end, or as far as it gets. ``let_through`` is called where an interruption may come."""
-        started = time.perf_counter()
-        try:
-            status = self._status(lambda: self._train(let_through))
-            # If a callback asks to stop once more, there is nothing left to stop.
-            if status != "interrupted" and self._status(self._evaluate) == "interrupted":
-                status = "interrupted"
-        except Exception:
-            self._end("failed", started)
-            raise
-        run = self._end(status, started)
-        if status == "interrupted":
-            raise Interrupted(run)
-        return run
-
-    def _status(self, work: Callable[[], None]) -> str:
-        """How a stretch of work ended."""
-        try:
-            work()
-        except StopRun:
-            return "stopped"
-        except KeyboardInterrupt:
-            return "interrupted"
-        return "finished"
-
-    def _train(self, let_through: Callable[[], None]) -> None:
-        for callback in self.callbacks:
-            callback.on_start(self.plan)
-        self._evaluate()
+    def train(self, let_through: Callable[[], None]) -> None:
+        """See `Training`."""
         self.start()
         while self._events:
             let_through()
             self._step()
-            if self.server.accepted >= self._due:
-                self._evaluate()
+            self.evaluate_if_due()
 
     def start(self) -> None:
         """Every worker pulls; then it is settled how their gradients are computed."""
         for worker in self.server.workers:
             self._start(worker, self.server.pull(worker))
         self.strategy, self.chosen = self.choose(self.plan.pushes)
-        self._planner = Planner(Crew(self.plan, self._module, self.server.layout, self.strategy))
+        self._planner = Planner(Crew(self.plan, self.module, self.server.layout, self.strategy))
 
     def choose(self, pushes: int) -> Chosen:
         """The strategy for so many gradients, tried on the first tickets."""
         first = self._soonest(len(self._out)) or [t for w in self.server.workers if (t := self.server.pull(w))]
-        return choose(self.plan, self._module, self.server.layout, first, pushes, self._threads)
+        return choose(self.plan, self.module, self.server.layout, first, pushes, self._threads)
 
     def advance(self, pushes: int) -> None:
         """So many further pushes, without evaluations."""
-        done = self._recorder.pushes + pushes
-        while self._events and self._recorder.pushes < done:
+        done = self.recorder.pushes + pushes
+        while self._events and self.recorder.pushes < done:
             self._step()
 
     def close(self) -> None:
@@ -163,7 +124,7 @@ class Simulation:
         if ticket is None or ticket.number != number:
             heapq.heappop(self._events)
             return  # cancelled on the way: the worker has started on another one since, or waits
-        self._now = now
+        self.now = now
         computed = clipped(self._planner.gradient(ticket, len(self._out), self._soonest), self.plan.clip)
         heapq.heappop(self._events)
         if self.server.waiting:
@@ -181,7 +142,7 @@ class Simulation:
                 self._planner.forget(self._out[cancelled])
         for starter in starters:
             self._start(starter, self.server.pull(starter))
-        self._record(ticket, computed, receipt)
+        self.record(ticket, computed.loss, receipt)
 
     def _soonest(self, count: int) -> list[Ticket]:
         """The tickets without a gradient that will be pushed soonest, in order."""
@@ -201,44 +162,10 @@ class Simulation:
             self._out.pop(worker, None)
             return
         self._out[worker] = ticket
-        done = self._now + self._durations.duration(worker, self._jobs[worker])
+        done = self.now + self._durations.duration(worker, self._jobs[worker])
         self._jobs[worker] += 1
         heapq.heappush(self._events, (done, worker, ticket.number))
 
-    def _record(self, ticket: Ticket, computed: Computed, receipt: Receipt) -> None:
-        row = self._recorder.push(self._now, ticket, computed.loss, receipt)
-        for callback in self.callbacks:
-            callback.on_push(row)
-        if self.plan.stop_on_divergence and not (receipt.finite and math.isfinite(computed.loss)):
-            raise StopRun
-
-    def _evaluate(self) -> None:
-        """Unless θ was just evaluated."""
-        self._due = self.plan.next_evaluation(self.server.accepted)
-        seen = (self.server.progress, self.server.version)
-        if self._seen == seen:
-            return
-        self._seen = seen
-        row = self._recorder.evaluation(self.server.progress, self._now, self._evaluator(self.server))
-        for callback in self.callbacks:
-            callback.on_evaluation(row)
-
-    def _means(self) -> dict[str, Plain]:
+    def means(self) -> dict[str, Plain]:
         """How it was computed: with that in the plan, it is computed so again."""
         return {"strategy": str(self.strategy), "strategy_reason": self.chosen}
-
-    def _end(self, status: str, started: float) -> Run:
-        self._evaluator.prepare(self.server)
-        run = Run(
-            config={**self.plan.describe(), **self._means(), "engine": "simulate", "versions": versions()},
-            history=self._recorder.history(),
-            evaluations=self._recorder.evaluations(),
-            params=named_tensors(self._evaluator.module),
-            status=status,
-            seconds=time.perf_counter() - started,
-            cancelled=self._recorder.cancelled,
-            quarantined=self.server.quarantined,
-        )
-        for callback in self.callbacks:
-            callback.on_end(run)
-        return run
