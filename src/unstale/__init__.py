@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from unstale import clocks, errors, experiments, methods, schedules, tasks, testing
     from unstale.callbacks import Callback, StopRun
-    from unstale.engines import train
+    from unstale.engines import LiveRun, launch, train
+    from unstale.engines.live import Patience
     from unstale.errors import Interrupted, UnstaleError
     from unstale.experiments import compare, tune
     from unstale.flat import Group
@@ -30,7 +31,9 @@ _HOMES = {
     "Callback": "unstale.callbacks",
     "Group": "unstale.flat",
     "Interrupted": "unstale.errors",
+    "LiveRun": "unstale.engines",
     "Method": "unstale.methods",
+    "Patience": "unstale.engines.live",
     "Receipt": "unstale.measure",
     "Recipe": "unstale.schedules",
     "Run": "unstale.record",
@@ -40,6 +43,7 @@ _HOMES = {
     "Ticket": "unstale.tickets",
     "UnstaleError": "unstale.errors",
     "compare": "unstale.experiments",
+    "launch": "unstale.engines",
     "train": "unstale.engines",
     "tune": "unstale.experiments",
 }
@@ -49,7 +53,9 @@ __all__ = [
     "Callback",
     "Group",
     "Interrupted",
+    "LiveRun",
     "Method",
+    "Patience",
     "Receipt",
     "Recipe",
     "Run",
@@ -62,6 +68,7 @@ __all__ = [
     "compare",
     "errors",
     "experiments",
+    "launch",
     "methods",
     "schedules",
     "tasks",

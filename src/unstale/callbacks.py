@@ -28,5 +28,8 @@ class Callback:
     def on_evaluation(self, row: Mapping[str, Any]) -> None:
         """After each evaluation."""
 
+    def on_incident(self, worker: int, reason: str) -> None:
+        """When a worker of a real run is lost."""
+
     def on_end(self, run: Run) -> None:
         """After the last push, also when the run was stopped or interrupted."""

@@ -92,7 +92,9 @@ class RunError(UnstaleError):
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C during a run. ``run`` holds everything computed until then."""
+    """Ctrl-C during a run. ``run`` holds everything computed until then, ``signal`` the number of what came."""
+
+    signal: int = 2
 
     def __init__(self, run: Run) -> None:
         super().__init__(f"interrupted after {len(run.history)} pushes")

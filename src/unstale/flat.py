@@ -197,13 +197,13 @@ class FlatModule:
     """A module whose parameters and gradients are views of two vectors, ``params`` and ``grad``, (d,) each.
 
     Loading a point is one copy, and a backward pass leaves the whole gradient in one piece. The module is changed: give
-    it one of your own.
+    it one of your own. ``vectors``: the two, if they are there already; what is in them is not read.
     """
 
-    def __init__(self, module: nn.Module, layout: Layout) -> None:
+    def __init__(self, module: nn.Module, layout: Layout, vectors: tuple[Tensor, Tensor] | None = None) -> None:
         self.module = module
-        self.params = parameters(module, layout)
-        self.grad = torch.zeros_like(self.params)
+        values = parameters(module, layout)
+        self.params, self.grad = (values, torch.zeros_like(values)) if vectors is None else vectors
         named = dict(module.named_parameters())
         for name, view in split(self.params, layout).items():
             named[name].data = view
@@ -212,5 +212,6 @@ class FlatModule:
 
     def load(self, point: Tensor) -> None:
         """Take over a point, (d,), and forget the last gradient."""
-        self.params.copy_(point)
+        if point.data_ptr() != self.params.data_ptr():
+            self.params.copy_(point)
         self.grad.zero_()

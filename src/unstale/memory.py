@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -42,6 +42,8 @@ class Memory:
         self.shared = {name: self._new(state) for name, state in states.items() if state.kind != "per_worker"}
         self.rows: dict[int, dict[str, Tensor]] = {}
         self.points: dict[int, Tensor] = {}
+        # Where each worker's points must lie, (d,) of θ's dtype: memory that an engine shares with a worker's process.
+        self.places: Callable[[int], Tensor] | None = None
         self._spare: list[Tensor] = []
         self._holders: Counter[int] = Counter()  # by the point's identity
         for worker in workers:
@@ -80,6 +82,8 @@ class Memory:
 
     def point(self, worker: int) -> Tensor:
         """Where to write the next point of ``worker``: over its last one, unless others were sent that too."""
+        if self.places is not None:
+            return self.places(worker)
         if not self.keep_points:
             return torch.empty_like(self.theta)
         own = self.points.get(worker)

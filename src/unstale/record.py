@@ -73,12 +73,12 @@ class Recorder:
             "reset": ticket.start.reset,
             "time": time,
             "worker": receipt.worker,
-            "delay": receipt.delay,
+            "delay": -1 if receipt.delay is None else receipt.delay,
             "gap": _or_nan(receipt.gap),
             "normalised_gap": _or_nan(receipt.normalised_gap),
             "penalty": _or_nan(receipt.penalty),
             "loss": loss,
-            "lr": receipt.lr,
+            "lr": _or_nan(receipt.lr),
             "outcome": receipt.outcome,
             "finite": receipt.finite,
             "extreme": receipt.extreme,
@@ -127,6 +127,8 @@ class Run:
     evaluations: one row per evaluation of θ: progress (epochs), time, pushes so far, loss and score on the test set.
     status: "finished", "stopped" (by a callback or at divergence), "interrupted" or "failed". seconds: of wall time.
     cancelled: gradients given up while they were computed. quarantined: batches given up after three failures.
+    members: of a real run, what became of each worker: pushes, mean delay, restarts, why it was lost.
+    events: of a real run, every call of the server (`unstale.events.Event`).
     """
 
     config: Mapping[str, Plain]
@@ -137,6 +139,8 @@ class Run:
     seconds: float = 0.0
     cancelled: int = 0
     quarantined: tuple[int, ...] = ()
+    members: tuple[Plain, ...] = ()
+    events: pd.DataFrame | None = None
 
     @property
     def score(self) -> float:

@@ -163,6 +163,10 @@ class Server(Resumable):
             self._desk.ledger.queue.release(entry.worker)
         return self._settle()
 
+    def place_points(self, places: Callable[[int], Tensor]) -> None:
+        """Before the first pull: write each worker's points where ``places(worker)`` says, (d,) like the parameters."""
+        self._memory.places = places
+
     # How.
 
     def _push(

@@ -68,7 +68,8 @@ class Stepper:
     def _sent(self, worker: int, point: Tensor) -> Tensor:
         """Note who has which point; answers it as the worker gets it."""
         self.memory.send(worker, point)
-        self._latest = (self.version, point, point._version) if self._same_for_all else None
+        shared = self._same_for_all and self.memory.places is None
+        self._latest = (self.version, point, point._version) if shared else None
         return self.memory.handed(point)
 
     def moved(self) -> None:

@@ -13,14 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 from unstale.describe import Plain
 from unstale.errors import StoreError
+from unstale.events import read_events
 from unstale.record import EVALUATION_COLUMNS, HISTORY_COLUMNS, Run
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["load_run", "read_json", "save_run", "usable_folder", "write_json", "written"]
+__all__ = ["EVENTS", "load_run", "read_json", "save_run", "usable_folder", "write_json", "written"]
 
 CONFIG, HISTORY, EVALUATIONS, PARAMS = "config.json", "history.parquet", "evaluations.parquet", "params.safetensors"
+EVENTS = "events"  # a folder
 
 
 def save_run(run: Run, folder: Path, *, overwrite: bool = False, params: bool = True) -> Path:
@@ -34,12 +36,17 @@ def save_run(run: Run, folder: Path, *, overwrite: bool = False, params: bool = 
     with written(folder) as new:
         run.history.to_parquet(new / HISTORY, index=False)
         run.evaluations.to_parquet(new / EVALUATIONS, index=False)
+        if run.events is not None and not (folder / EVENTS).is_dir():
+            (new / EVENTS).mkdir()
+            run.events.to_parquet(new / EVENTS / "000000.parquet", index=False)
         if params:
             # Not save_file: on a full disk it raises an error of its own kind.
             tensors = {name: value.contiguous() for name, value in run.params.items()}
             (new / PARAMS).write_bytes(safetensors.torch.save(tensors))
         about: dict[str, Plain] = {"status": run.status, "seconds": run.seconds}
         about |= {"cancelled": run.cancelled, "quarantined": list(run.quarantined)}
+        if run.members:
+            about["members"] = list(run.members)
         write_json(new / CONFIG, {"config": {**run.config}, "run": about, "summary": run.summary()})
     return folder
 
@@ -66,6 +73,8 @@ def load_run(folder: Path) -> Run:
             seconds=float(about["seconds"]),
             cancelled=int(about["cancelled"]),
             quarantined=tuple(int(batch) for batch in about["quarantined"]),
+            members=tuple(about.get("members", ())),
+            events=read_events(folder / EVENTS) if (folder / EVENTS).is_dir() else None,
         )
     except (KeyError, TypeError, ValueError) as error:
         raise StoreError(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import uuid
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -65,6 +65,15 @@ class Ticket:
         load(self.params, module, self.layout)
         load_buffers(self.buffers, module)
         module.zero_grad(set_to_none=True)
+
+    def renumbered(self, number: int) -> Ticket:
+        """One of another number, to ask a server what became of that."""
+        return replace(self, number=number, batch=-1)
+
+    @property
+    def streamed(self) -> bool:
+        """Whether it belongs to a stream."""
+        return self.start.stream is not None
 
     @property
     def key(self) -> tuple[str, int]:

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from unstale import checks
 from unstale.callbacks import Callback
-from unstale.engines.base import Engine, Plan
+from unstale.engines.base import Plan
 from unstale.engines.gradients import Strategy
+from unstale.engines.live import Live, LiveRun, conducted, launch_processes
 from unstale.engines.simulate import simulate
 from unstale.errors import ArgumentError
 from unstale.methods import Method, get
 from unstale.record import Run
 from unstale.tasks import Task
 
-__all__ = ["ENGINES", "Engine", "Plan", "Strategy", "simulate", "train"]
+__all__ = ["ENGINES", "LiveRun", "Plan", "Strategy", "launch", "simulate", "train"]
 
-ENGINES: dict[str, Engine] = {"simulate": simulate}
+LAUNCHERS: dict[str, Callable[[Plan, Live, tuple[Callback, ...]], LiveRun]] = {"processes": launch_processes}
+ENGINES = ("simulate", *LAUNCHERS)
 
 
 def train(
@@ -35,7 +37,7 @@ def train(
     task: such as ``unstale.tasks.digits()``, or your own `Task`.
     method: a published method's name, or a `Method`.
     workers: how many, N ≥ 1.
-    engine: "simulate".
+    engine: "simulate", or "processes": real workers on this machine.
     callbacks: see `Callback`; progress: show a progress bar on standard error.
 
     And, by keyword (`Plan`):
@@ -50,21 +52,67 @@ def train(
     executor: how the server's steps are: "auto", "blocks", "compiled".
     precision: "full", "bf16" (forward passes) or "tf32" (CUDA). memory_format: "contiguous" or "channels_last".
 
+    And with real workers (`Live`): patience: what is done about those that fail. record: a folder for the log of
+    events. threads: of torch, in each. devices: where they compute, in turns. pace: a clock, in seconds, that says how
+    long each gradient takes at least.
+
     Raises `ArgumentError` for an argument that breaks a rule; `Interrupted`, carrying the run so far, on Ctrl-C.
     """
     checks.choice("engine", engine, ENGINES)
-    unknown = sorted(set(plan) - set(Plan.__dataclass_fields__))
+    chosen, live, watching = _arranged("train", task, method, workers, callbacks, plan, progress=progress)
+    if engine == "simulate":
+        if live != Live():
+            given = next(name for name in Live.__dataclass_fields__ if name in plan)
+            raise ArgumentError(f"{given} is for real workers, but engine is 'simulate'; leave it out")
+        return simulate(chosen, watching)
+    return conducted(LAUNCHERS[engine](chosen, live, watching))
+
+
+def launch(
+    task: Task,
+    method: str | Method = "dana_ga",
+    workers: int = 1,
+    *,
+    engine: str = "processes",
+    callbacks: Sequence[Callback] = (),
+    progress: bool = False,
+    **plan: Any,
+) -> LiveRun:
+    """Start training on real workers, and answer at once: a `LiveRun` to look at, to scale, to stop, and to wait for.
+
+    Arguments as for `train`, which is ``launch(…).result()`` with signals handled.
+    """
+    checks.choice("engine", engine, LAUNCHERS)
+    chosen, live, watching = _arranged("launch", task, method, workers, callbacks, plan, progress=progress)
+    return LAUNCHERS[engine](chosen, live, watching)
+
+
+def _arranged(
+    name: str,
+    task: Task,
+    method: str | Method,
+    workers: int,
+    callbacks: Sequence[Callback],
+    arguments: dict[str, Any],
+    *,
+    progress: bool,
+) -> tuple[Plan, Live, tuple[Callback, ...]]:
+    """What is to be done, how, and who looks on."""
+    hows, whats = Live.__dataclass_fields__, Plan.__dataclass_fields__
+    unknown = sorted(set(arguments) - {*hows, *whats})
     if unknown:
-        known = ", ".join(sorted(Plan.__dataclass_fields__))
-        raise ArgumentError(f"train() has no argument {unknown[0]!r}; it takes {known}, engine, callbacks, progress")
+        known = ", ".join(sorted({*hows, *whats}))
+        raise ArgumentError(f"{name}() has no argument {unknown[0]!r}; it takes {known}, engine, callbacks, progress")
     if isinstance(callbacks, Callback) or not isinstance(callbacks, Iterable):
         raise ArgumentError(f"callbacks must be a list of Callback, got {callbacks!r}; put it into one")
     strangers = [callback for callback in callbacks if not isinstance(callback, Callback)]
     if strangers:
         raise ArgumentError(f"callbacks must be a list of Callback, got {strangers[0]!r} in it")
-    chosen = Plan(task=task, method=get(method), workers=workers, **plan)
+    what = {key: value for key, value in arguments.items() if key in whats}
+    how = {key: value for key, value in arguments.items() if key in hows}
+    plan, live = Plan(task=task, method=get(method), workers=workers, **what), Live(**how)
     if progress:
         from unstale.progress import ProgressBar
 
         callbacks = (*callbacks, ProgressBar())
-    return ENGINES[engine](chosen, tuple(callbacks))
+    return plan, live, tuple(callbacks)

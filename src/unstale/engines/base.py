@@ -7,7 +7,7 @@ import platform
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Protocol, get_args
+from typing import get_args
 
 import numpy as np
 import torch
@@ -15,7 +15,6 @@ import torch
 import unstale
 from unstale import checks, flat, kernels, schedules
 from unstale.buffers import Policy
-from unstale.callbacks import Callback
 from unstale.clocks import Clock, Gamma
 from unstale.describe import Plain, describe
 from unstale.engines.gradients.precision import MemoryFormat, Precision
@@ -23,19 +22,11 @@ from unstale.engines.gradients.strategy import AUTO, Strategy, strategy
 from unstale.errors import ArgumentError
 from unstale.kernels import Executor
 from unstale.methods import Method
-from unstale.record import Run
 from unstale.server import NonFinite, Server
 from unstale.tasks import Task
 from unstale.tasks.batches import Numbered
 
-__all__ = ["Engine", "Plan"]
-
-
-class Engine(Protocol):
-    """Who computes the gradients, and when they arrive."""
-
-    def __call__(self, plan: Plan, callbacks: tuple[Callback, ...] = ()) -> Run:
-        """Carry out a plan."""
+__all__ = ["Plan"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,6 +122,15 @@ class Plan:
         multiple = math.floor(accepted / step + 1e-9) + 1
         return max(accepted + 1, math.ceil(multiple * step - 1e-6))
 
+    @property
+    def groups(self) -> tuple[flat.Group, ...]:
+        """Parameters with a weight decay of their own."""
+        return () if self.decay_norm_and_bias else flat.decay_matrices_only()
+
+    def layout(self, module: torch.nn.Module) -> flat.Layout:
+        """Where each parameter lies in the server's vector."""
+        return flat.Layout.of_module(module, self.groups, self.weight_decay)
+
     def server(self, module: torch.nn.Module) -> Server:
         """The server that this run talks to."""
         return Server(
@@ -139,7 +139,7 @@ class Plan:
             self.workers,
             lr=self.schedule,
             weight_decay=self.weight_decay,
-            groups=() if self.decay_norm_and_bias else flat.decay_matrices_only(),
+            groups=self.groups,
             on_nonfinite=self.on_nonfinite,
             batch_norm=self.batch_norm,
             batches=self.pushes,

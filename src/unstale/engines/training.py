@@ -7,7 +7,7 @@ import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any
 
 from unstale.callbacks import Callback, StopRun
 from unstale.describe import Plain
@@ -24,7 +24,7 @@ __all__ = ["Training"]
 class Training(ABC):
     """One run. ``now`` is its time: simulated, or seconds since the start."""
 
-    engine: ClassVar[str]
+    engine: str
 
     def __init__(self, plan: Plan, callbacks: tuple[Callback, ...] = ()) -> None:
         self.plan = plan
@@ -43,6 +43,10 @@ class Training(ABC):
 
     def means(self) -> dict[str, Plain]:
         """How it was computed: with that in the plan, it is computed so again."""
+        return {}
+
+    def extras(self) -> dict[str, Any]:
+        """What the engine adds to a `Run`."""
         return {}
 
     def run(self, let_through: Callable[[], None] = lambda: None) -> Run:
@@ -112,6 +116,7 @@ class Training(ABC):
             seconds=time.perf_counter() - started,
             cancelled=self.recorder.cancelled,
             quarantined=self.server.quarantined,
+            **self.extras(),
         )
         for callback in self.callbacks:
             callback.on_end(run)

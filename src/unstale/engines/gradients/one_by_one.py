@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from unstale.engines.gradients.base import Computed, Job
 from unstale.engines.gradients.precision import precision
@@ -27,14 +27,22 @@ class OneByOne:
 
     A gradient depends on its ticket alone: random numbers in the forward pass and in the data set are torch's, seeded
     for each ticket from (seed, batch). With ``keep``, a gradient stays valid after the next one; else it does not.
+    ``shared``: where the module's parameters and gradient are to lie, (d,) each.
     """
 
     def __init__(
-        self, plan: Plan, module: nn.Module, layout: Layout, *, keep: bool = False, compiled: bool = False
+        self,
+        plan: Plan,
+        module: nn.Module,
+        layout: Layout,
+        *,
+        keep: bool = False,
+        compiled: bool = False,
+        shared: tuple[Tensor, Tensor] | None = None,
     ) -> None:
         self.plan = plan
         # Not train() on a module that is training: it would wake parts that the user froze.
-        self._flat = FlatModule(module if module.training else module.train(), layout)
+        self._flat = FlatModule(module if module.training else module.train(), layout, shared)
         self._buffers = dict(module.named_buffers())
         self._keep = keep
         self._model = torch.compile(module, dynamic=False) if compiled else module

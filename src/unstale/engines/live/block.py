@@ -1,0 +1,60 @@
+"""Memory that a server and one worker share: the point, the gradient, and the model's buffers.
+
+It has no name: it is a file that exists only as long as somebody has it open, so nothing is left behind by whoever
+dies. Linux only.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["Block"]
+
+_ALIGNED = 64  # bytes, as vector instructions like it
+
+
+class Block:
+    """Views of one piece of shared memory: ``point`` and ``gradient``, (d,), and ``buffers`` by name.
+
+    ``descriptor``: of memory that somebody else has made for the same ``size``, ``dtype`` and ``buffers``.
+    """
+
+    def __init__(
+        self, size: int, dtype: torch.dtype, buffers: Mapping[str, Tensor], descriptor: int | None = None
+    ) -> None:
+        wanted: dict[str, tuple[torch.dtype, torch.Size]] = {
+            "point": (dtype, torch.Size([size])),
+            "gradient": (dtype, torch.Size([size])),
+            **{f"buffer {name}": (value.dtype, value.shape) for name, value in buffers.items()},
+        }
+        starts, total = {}, 0
+        for name, (kind, shape) in wanted.items():
+            starts[name] = total
+            total += -(-shape.numel() * kind.itemsize // _ALIGNED) * _ALIGNED
+        self.descriptor = _new(total) if descriptor is None else descriptor
+        self._memory = mmap.mmap(self.descriptor, total)
+        views: dict[str, Any] = {
+            name: torch.frombuffer(self._memory, dtype=kind, count=shape.numel(), offset=starts[name]).view(shape)
+            if shape.numel()
+            else torch.empty(shape, dtype=kind)
+            for name, (kind, shape) in wanted.items()
+        }
+        self.point: Tensor = views["point"]
+        self.gradient: Tensor = views["gradient"]
+        self.buffers: dict[str, Tensor] = {name: views[f"buffer {name}"] for name in buffers}
+
+    def close(self) -> None:
+        """Let go of the file; the memory goes with the last view of it."""
+        os.close(self.descriptor)
+
+
+def _new(size: int) -> int:
+    descriptor = os.memfd_create("unstale", os.MFD_CLOEXEC)
+    os.ftruncate(descriptor, size)
+    return descriptor

@@ -1,0 +1,129 @@
+"""A run that goes on by itself, and can be looked at and spoken to meanwhile."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, TypeVar
+
+import torch
+
+from unstale import checks
+from unstale.describe import Plain
+from unstale.engines.allocator import memory_kept
+from unstale.engines.gradients.precision import tensor_cores
+from unstale.engines.live.conductor import Conductor
+from unstale.errors import Interrupted, RunError
+from unstale.record import Run
+
+__all__ = ["LiveRun", "conducted"]
+
+T = TypeVar("T")
+
+
+class LiveRun:
+    """A training on real workers. It goes on in a thread of its own until all is trained, or until it is stopped."""
+
+    def __init__(self, conductor: Conductor) -> None:
+        self._conductor = conductor
+        self._run: Future[Run] = Future()
+        # Workers die with the thread that started them, so this one has to live as long as they do.
+        self._thread = threading.Thread(target=self._work, name="unstale-live", daemon=True)
+        self._thread.start()
+
+    @property
+    def done(self) -> bool:
+        """Whether it has ended, in whatever way."""
+        return self._run.done()
+
+    def result(self, timeout: float | None = None) -> Run:
+        """The run, when it has ended.
+
+        Raises `Interrupted`, which carries what there is, if it was interrupted; the error that ended it, if one did;
+        `TimeoutError` if it goes on for longer than ``timeout`` seconds.
+        """
+        return self._run.result(timeout)
+
+    def scale(self, workers: int) -> None:
+        """Have so many workers from now on. New ones start; those with the highest numbers finish what they are at."""
+        workers = checks.whole("workers", workers, 1)
+        self._ask(lambda: self._conductor.scale(workers))
+
+    def stats(self) -> dict[str, Plain]:
+        """How it goes: progress, pushes per second, and a line for each worker."""
+        return self._ask(self._conductor.stats)
+
+    def stop(self) -> None:
+        """End it early: gradients under way may still arrive, for as long as the grace lasts. `result` has the run."""
+        self._conductor.ask(self._conductor.stop)
+
+    def _ask(self, what: Callable[[], T]) -> T:
+        answer: Future[T] = Future()
+
+        def ask() -> None:
+            try:
+                answer.set_result(what())
+            except BaseException as error:
+                answer.set_exception(error)
+
+        self._conductor.ask(ask)
+        while True:
+            try:
+                return answer.result(0.1)
+            except TimeoutError:
+                if self.done and not answer.done():
+                    raise RunError("the run has ended; see result()") from None
+
+    def _work(self) -> None:
+        threads = torch.get_num_threads()
+        try:
+            torch.set_num_threads(1)
+            with tensor_cores(self._conductor.plan), memory_kept():
+                self._run.set_result(self._conductor.run())
+        except BaseException as error:
+            if isinstance(error, Interrupted):
+                error.signal = self._conductor.signal
+            self._run.set_exception(error)
+        finally:
+            torch.set_num_threads(threads)
+            self._conductor.close()
+
+    def interrupt(self, number: int = signal.SIGINT) -> None:
+        """As `stop`, for a signal; the second time it ends at once."""
+        self._conductor.ask(lambda: self._conductor.stop("interrupted", number))
+
+    def join(self) -> None:
+        """Until its workers are gone, too."""
+        self._thread.join()
+
+
+def conducted(live: LiveRun) -> Run:
+    """Wait for a run; a signal to end ends it in order, a second one at once."""
+    with _signals(live.interrupt):
+        try:
+            return live.result()
+        finally:
+            live.join()
+
+
+@contextmanager
+def _signals(handle: Callable[[int], None]) -> Iterator[None]:
+    """SIGINT and SIGTERM, if nobody else handles them and this is the main thread."""
+
+    def handler(number: int, frame: FrameType | None) -> None:
+        handle(number)
+
+    usual: dict[int, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    mine = threading.current_thread() is threading.main_thread()
+    ours = [number for number, before in usual.items() if mine and signal.getsignal(number) is before]
+    for number in ours:
+        signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, usual[number])

@@ -1,0 +1,109 @@
+"""What a conductor knows of each worker, and how patient it is with them."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Literal
+
+from unstale import checks
+from unstale.describe import Plain
+from unstale.measure import Receipt
+from unstale.tickets import Ticket
+
+__all__ = ["Member", "Patience"]
+
+RECENT = 16  # of a worker's own durations, by which it is told that it takes too long
+
+State = Literal["starting", "idle", "busy", "silent", "down", "gone"]
+"""silent: its ticket was taken from it. down: it will be started again. gone: it will not."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patience:
+    """What is done about workers that fail, or are not heard of.
+
+    max_restarts: how often each is started again; after that, training goes on without it.
+    back_off: seconds before the first restart; twice as many before each further one.
+    slowness: a worker is silent when a gradient takes this many times the longest of its recent ones, and at least
+        ``floor`` seconds: its batch goes to another one. When it takes as long again, it is killed and started anew.
+    starting: seconds that a worker may take to start, and to compute its first gradient.
+    grace: seconds that gradients under way have when a run is stopped.
+    """
+
+    max_restarts: int = 3
+    back_off: float = 0.5
+    slowness: float = 20.0
+    floor: float = 10.0
+    starting: float = 120.0
+    grace: float = 10.0
+
+    def __post_init__(self) -> None:
+        checks.whole("max_restarts", self.max_restarts, 0)
+        for name in ("back_off", "grace"):
+            checks.nonnegative(name, getattr(self, name))
+        for name in ("slowness", "floor", "starting"):
+            checks.positive(name, getattr(self, name))
+
+
+@dataclass
+class Member:
+    """One worker, by number; over all its restarts."""
+
+    worker: int
+    state: State = "starting"
+    since: float = 0.0
+    """When the state began, in seconds of the run."""
+    ticket: Ticket | None = None
+    """What it was sent last, also when that counts no longer."""
+    pushes: int = 0
+    accepted: int = 0
+    dropped: int = 0
+    late: int = 0
+    delays: int = 0
+    restarts: int = 0
+    failures: list[str] = field(default_factory=list)
+    """Why it was lost, the last few times."""
+    durations: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT))
+    leaving: bool = False
+
+    def become(self, state: State, now: float) -> None:
+        """Change state."""
+        self.state, self.since = state, now
+
+    def count(self, receipt: Receipt, now: float) -> None:
+        """It pushed."""
+        self.pushes += 1
+        self.durations.append(now - self.since)
+        if receipt.outcome in ("applied", "held"):
+            self.accepted += 1
+            self.delays += receipt.delay or 0
+        elif receipt.outcome in ("late", "spent"):
+            self.late += 1
+        else:
+            self.dropped += 1
+
+    def deadline(self, patience: Patience) -> float | None:
+        """When it must have been heard of; None where nothing is expected."""
+        if self.state in ("starting", "busy", "silent"):
+            known = self.durations and self.state != "starting"
+            allowed = max(patience.floor, patience.slowness * max(self.durations)) if known else patience.starting
+            return self.since + allowed
+        if self.state == "down":
+            return self.since + patience.back_off * 2.0 ** (self.restarts - 1)
+        return None
+
+    def report(self) -> dict[str, Plain]:
+        """In numbers."""
+        return {
+            "worker": self.worker,
+            "state": self.state,
+            "pushes": self.pushes,
+            "accepted": self.accepted,
+            "mean_delay": self.delays / self.accepted if self.accepted else 0.0,
+            "mean_seconds": sum(self.durations) / len(self.durations) if self.durations else 0.0,
+            "restarts": self.restarts,
+            "dropped": self.dropped,
+            "late": self.late,
+            "failures": list(self.failures),
+        }

@@ -1,0 +1,238 @@
+"""Worker processes on this machine: a socket and a piece of shared memory each, no ports, no names, no locks."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import torch
+
+from unstale.clocks import Clock
+from unstale.engines.gradients.base import Computed
+from unstale.engines.live.block import Block
+from unstale.engines.live.fleet import Arrived, Gone, Message, Up
+from unstale.engines.live.frames import Channel, DamagedFrame, Frame, Kind, packed, unpacked
+from unstale.engines.live.protocol import ARRIVED, SENT, Setup
+from unstale.engines.live.travel import packed_plan
+from unstale.server import Server
+from unstale.tickets import Ticket
+
+if TYPE_CHECKING:
+    from unstale.engines.base import Plan
+
+__all__ = ["Processes"]
+
+_ENDING = 5.0  # seconds that a worker has to end by itself, once it is told to
+
+
+@dataclass
+class _Member:
+    process: subprocess.Popen[bytes]
+    line: Channel
+    block: Block
+    reason: str = ""
+
+
+class Processes:
+    """A `Fleet` of processes, each with so many ``threads`` for torch.
+
+    devices: where workers compute, in turns; None: on the server's kind of device, each on one of its own if there are
+    several. pace: the least time that each gradient takes, in seconds. Points and gradients on the CPU are not copied:
+    both sides see the same memory.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        server: Server,
+        *,
+        threads: int = 1,
+        devices: Sequence[str] | None = None,
+        pace: Clock | None = None,
+    ) -> None:
+        self.plan, self.server = plan, server
+        self._threads, self._pace = threads, pace
+        self._devices = list(devices or _devices(plan.device))
+        self._plan = packed_plan(plan)
+        self._buffers = dict(plan.task.build(plan.seed).to(plan.dtype).named_buffers())
+        self._members: dict[int, _Member] = {}
+        self._places: dict[int, Block] = {}
+        self._selector = selectors.DefaultSelector()
+        self._alarm, self._bell = socket.socketpair()
+        self._alarm.setblocking(False)
+        self._bell.setblocking(False)
+        self._selector.register(self._alarm, selectors.EVENT_READ)
+        if plan.device == "cpu" and plan.dtype.itemsize >= 4:
+            server.place_points(lambda worker: self._places[worker].point)
+
+    def start(self, worker: int) -> None:
+        """See `Fleet`."""
+        self.kill(worker)
+        block = self._places[worker] = Block(self.server.layout.size, self.plan.dtype, self._buffers)
+        mine, theirs = socket.socketpair()
+        setup = _in_memory(self._setup(worker))
+        descriptors = theirs.fileno(), setup, block.descriptor
+        command = [sys.executable, "-m", "unstale.engines.live.worker", *map(str, (os.getpid(), *descriptors))]
+        try:
+            # A group of its own: Ctrl-C at a terminal is the server's to handle.
+            process = subprocess.Popen(command, pass_fds=descriptors, stdin=subprocess.DEVNULL, process_group=0)
+        finally:
+            theirs.close()
+            os.close(setup)
+            block.close()
+        member = _Member(process, Channel(mine), block)
+        self._members[worker] = member
+        self._selector.register(member.line, selectors.EVENT_READ, worker)
+
+    def send(self, worker: int, ticket: Ticket) -> None:
+        """See `Fleet`."""
+        member = self._members[worker]
+        if ticket.params.data_ptr() != member.block.point.data_ptr():
+            member.block.point.copy_(ticket.params)
+        for name, value in ticket.buffers.items():
+            member.block.buffers[name].copy_(value)
+        stream, memory, reset = ticket.start
+        numbers = ticket.number, ticket.batch, ticket.version, ticket.epoch, -1 if stream is None else stream, reset
+        member.line.send(Kind.TICKET, SENT.pack(*numbers) + packed(memory))
+        self._listen(worker)
+
+    def wait(self, seconds: float) -> list[Message]:
+        """See `Fleet`."""
+        heard: list[Message] = []
+        for key, _ in self._selector.select(max(seconds, 0.0)):
+            if key.data is None:
+                with contextlib.suppress(BlockingIOError):
+                    self._alarm.recv(4096)
+            elif key.data in self._members:
+                heard += self._hear(key.data)
+        return heard
+
+    def kill(self, worker: int) -> None:
+        """See `Fleet`."""
+        member = self._members.pop(worker, None)
+        if member is not None:
+            member.process.kill()
+            self._forget(member)
+
+    def wake(self) -> None:
+        """See `Fleet`."""
+        with contextlib.suppress(BlockingIOError, OSError):
+            self._bell.send(b"!")
+
+    def close(self) -> None:
+        """See `Fleet`."""
+        members = list(self._members.values())
+        self._members.clear()
+        for member in members:
+            member.line.send(Kind.STOP)
+        for member in members:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                member.process.wait(_ENDING if member.reason == "" else 0)
+            member.process.kill()
+            self._forget(member)
+        self._selector.close()
+        self._alarm.close()
+        self._bell.close()
+
+    def process(self, worker: int) -> int:
+        """The number that the system gave its process."""
+        return self._members[worker].process.pid
+
+    def _setup(self, worker: int) -> bytes:
+        device, cores = self._devices[worker % len(self._devices)], self._share(worker)
+        return pickle.dumps(Setup(worker, list(sys.path), self._plan, device, cores, self._threads, self._pace))
+
+    def _hear(self, worker: int) -> list[Message]:
+        member, heard = self._members[worker], list[Message]()
+        try:
+            member.line.flush()
+            for frame in member.line.receive():
+                heard += self._understood(worker, member, frame)
+        except DamagedFrame as finding:
+            member.reason = f"it sent {finding}"
+            heard.append(self._lost(worker))
+        else:
+            if member.line.closed:
+                heard.append(self._lost(worker))
+            else:
+                self._listen(worker)
+        return heard
+
+    def _understood(self, worker: int, member: _Member, frame: Frame) -> list[Message]:
+        if frame.kind == Kind.UP:
+            return [Up(worker)]
+        if frame.kind == Kind.FAILED:
+            member.reason = frame.payload.decode(errors="replace").strip()
+            return []
+        if frame.kind != Kind.PUSH or len(frame.payload) < ARRIVED.size:
+            raise DamagedFrame("a message that makes no sense")
+        number, loss, *times = ARRIVED.unpack_from(frame.payload)
+        device = self.plan.device
+        gradient = member.block.gradient.to(device)
+        buffers = {name: value.to(device) for name, value in member.block.buffers.items()}
+        memory = tuple(part.to(device) for part in unpacked(frame.payload[ARRIVED.size :]))
+        got, began, ended = times
+        return [Arrived(worker, number, Computed(loss, gradient, buffers, memory), (got, began, ended))]
+
+    def _lost(self, worker: int) -> Gone:
+        member = self._members.pop(worker)
+        if not member.reason:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                member.process.wait(1.0)
+        member.process.kill()
+        self._forget(member)
+        return Gone(worker, member.reason or _ended(member.process.returncode))
+
+    def _forget(self, member: _Member) -> None:
+        member.process.wait()
+        self._selector.unregister(member.line)
+        member.line.close()
+
+    def _listen(self, worker: int) -> None:
+        """Also for room to send, where something waits for that."""
+        line = self._members[worker].line
+        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if line.unsent else 0)
+        if self._selector.get_key(line).events != events:
+            self._selector.modify(line, events, worker)
+
+    def _share(self, worker: int) -> list[int]:
+        """The cores that a worker may use: as many as it has threads, in turns."""
+        cores = self._cores
+        if len(cores) <= self._threads:
+            return cores
+        return [cores[(worker * self._threads + n) % len(cores)] for n in range(self._threads)]
+
+    @cached_property
+    def _cores(self) -> list[int]:
+        return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+
+
+def _devices(server: str) -> list[str]:
+    kind = torch.device(server).type
+    return [f"cuda:{n}" for n in range(torch.cuda.device_count())] if kind == "cuda" else [server]
+
+
+def _in_memory(content: bytes) -> int:
+    """A file without a name, to be read from its start."""
+    descriptor = os.memfd_create("unstale-setup", os.MFD_CLOEXEC)
+    with os.fdopen(os.dup(descriptor), "wb") as file:
+        file.write(content)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor
+
+
+def _ended(code: int | None) -> str:
+    if code is None or code >= 0:
+        return f"its process ended with exit code {code}"
+    name = signal.Signals(-code).name
+    return f"its process was killed by {name}{' (out of memory, perhaps)' if name == 'SIGKILL' else ''}"

@@ -1,0 +1,134 @@
+"""A worker process: ``python -m unstale.engines.live.worker``. It computes the gradients of the tickets it is sent.
+
+It ends when it is told to, when its server's end of the socket closes, or when the process that started it dies.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import pickle
+import select
+import signal
+import socket
+import sys
+import time
+import traceback
+from typing import Any
+
+from unstale.engines.live.protocol import ARRIVED, SENT, Setup
+
+__all__ = ["main"]
+
+_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
+
+
+def main(parent: int, channel: int, setup: int, block: int) -> int:
+    """Work until there is no more to do. The last three are file descriptors."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ctypes.CDLL(None).prctl(_PARENT_DEATH_SIGNAL, signal.SIGKILL)
+    if os.getppid() != parent:
+        return 1  # it died before the kernel was asked to tell
+    with os.fdopen(setup, "rb") as file:
+        given: Setup = pickle.load(file)
+    if hasattr(os, "sched_setaffinity") and given.cores:
+        os.sched_setaffinity(0, given.cores)
+    sys.path[:] = given.path
+    from unstale.engines.live.frames import Channel, Kind
+
+    line = Channel(socket.socket(fileno=channel))
+    try:
+        worker = _Worker(given, block)
+        line.send(Kind.UP)
+        while (frame := _next(line)) is not None and frame.kind == Kind.TICKET:
+            line.send(Kind.PUSH, worker.compute(frame.payload))
+    except MemoryError:
+        _tell(line, "out of memory")
+        return 1
+    except BaseException:
+        _tell(line, traceback.format_exc())
+        return 1
+    return 0
+
+
+class _Worker:
+    """A model of its own, whose parameters and gradient lie in shared memory."""
+
+    def __init__(self, given: Setup, block: int) -> None:
+        import torch
+
+        from unstale.engines.gradients.one_by_one import OneByOne
+        from unstale.engines.gradients.precision import tensor_cores
+        from unstale.engines.live.block import Block
+
+        torch.set_num_threads(given.threads)
+        plan = pickle.loads(given.plan)
+        object.__setattr__(plan, "device", given.device)
+        module = plan.task.build(plan.seed).to(plan.device, plan.dtype)
+        self.plan, self.worker, self.layout = plan, given.worker, plan.layout(module)
+        self._tensor_cores = tensor_cores(plan)
+        self._tensor_cores.__enter__()
+        self.block = Block(self.layout.size, plan.dtype, dict(module.named_buffers()), block)
+        shared = (self.block.point, self.block.gradient) if plan.device == "cpu" else None
+        self._pace = None if given.pace is None else given.pace.stream(plan.seed)
+        self._job = 0
+        self.computer = OneByOne(plan, module, self.layout, shared=shared)
+
+    def compute(self, payload: bytes) -> bytes:
+        """From a ticket's frame to that of its push; gradient and buffers go into the block."""
+        from unstale.engines.clipping import clipped
+        from unstale.engines.gradients.base import Job
+        from unstale.engines.live.frames import packed, unpacked
+        from unstale.tickets import Start, Ticket
+
+        got = time.monotonic()
+        number, batch, version, epoch, stream, reset = SENT.unpack_from(payload)
+        memory = tuple(part.to(self.plan.device) for part in unpacked(payload[SENT.size :]))
+        ticket = Ticket(
+            number=number,
+            incarnation="",
+            worker=self.worker,
+            version=version,
+            batch=batch,
+            epoch=epoch,
+            params=self.block.point,
+            buffers=self.block.buffers,
+            layout=self.layout,
+            start=Start(None if stream < 0 else stream, memory, reset),
+        )
+        began = time.monotonic()
+        computed = clipped(self.computer.compute([Job(ticket, None)])[0], self.plan.clip)
+        if computed.gradient.data_ptr() != self.block.gradient.data_ptr():
+            self.block.gradient.copy_(computed.gradient)
+        for name, value in computed.buffers.items():
+            self.block.buffers[name].copy_(value)
+        if self._pace is not None:
+            wanted = self._pace.duration(self.worker, self._job)
+            self._job += 1
+            time.sleep(max(0.0, got + wanted - time.monotonic()))
+        times = got, began, time.monotonic()
+        return ARRIVED.pack(number, computed.loss, *times) + packed(computed.memory)
+
+
+def _next(line: Any) -> Any:
+    """The next frame, when it comes; None if none will."""
+    while not line.closed:
+        select.select([line], [line] if line.unsent else [], [])
+        line.flush()
+        for frame in line.receive():
+            return frame
+    return None
+
+
+def _tell(line: Any, what: str) -> None:
+    """Say why, and wait until it is said."""
+    from unstale.engines.live.frames import Kind
+
+    line.send(Kind.FAILED, what.encode())
+    while line.unsent:
+        select.select([], [line], [], 1.0)
+        line.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main(*map(int, sys.argv[1:])))

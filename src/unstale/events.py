@@ -1,0 +1,170 @@
+"""What happened at the server, call by call, in its order: enough to let it happen again.
+
+The log is a folder of Parquet files, each written whole under another name and then renamed, so that a reader sees
+complete pieces only. What is in memory when the process dies is lost; a checkpoint writes it out first.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from unstale.errors import StoreError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["COLUMNS", "Event", "EventLog", "Kind", "read_events"]
+
+Kind = Literal["join", "pull", "exchange", "push", "depart", "expire", "cancel", "flush", "resume"]
+
+COLUMNS = {
+    "seq": "int64",
+    "time": "float64",
+    "kind": "str",
+    "worker": "int64",
+    "ticket": "int64",
+    "batch": "int64",
+    "version": "int64",
+    "lr": "float64",
+    "outcome": "str",
+    "reply": "int64",
+    "got": "float64",
+    "began": "float64",
+    "ended": "float64",
+}
+
+
+class Event(NamedTuple):
+    """One call of the server, or what came of one.
+
+    kind: join · pull · exchange · push · depart · expire are calls; cancel (a push made a ticket void) and flush (a
+        gather was emptied by a departure) came of one; resume: a server went on from a checkpoint, and ``ticket`` is
+        the ``seq`` of the first event that it does not know of.
+    time: seconds since the start of the run. version: of the parameters, after it.
+    outcome: of a push, as in `Receipt`; of a pull, "issued" or "waits"; of a departure, "failed" or "left".
+    reply: of an exchange, the ticket that was handed out with it; -1 for none: the worker waits.
+    got, began, ended: of a push, when its worker had the ticket, began to compute and was done, in the same seconds.
+    """
+
+    seq: int
+    time: float
+    kind: Kind
+    worker: int = -1
+    ticket: int = -1
+    batch: int = -1
+    version: int = -1
+    lr: float = 0.0
+    outcome: str = ""
+    reply: int = -1
+    got: float = 0.0
+    began: float = 0.0
+    ended: float = 0.0
+
+
+class EventLog:
+    """Collects events, and writes them to ``folder`` piece by piece; without a folder, keeps them.
+
+    A piece is written after so many ``events`` or ``seconds``, whichever comes first.
+    """
+
+    def __init__(self, folder: Path | None = None, *, events: int = 4096, seconds: float = 10.0) -> None:
+        self.folder = folder
+        self.next = 0
+        self._events, self._seconds = events, seconds
+        self._rows: list[Event] = []
+        self._written = time.monotonic()
+        self._piece = 0
+        if folder is not None:
+            _made(folder)
+            self._piece = 1 + max((int(path.stem) for path in _pieces(folder)), default=-1)
+
+    def add(self, time: float, kind: Kind, **about: Any) -> None:
+        """The next event."""
+        self._rows.append(Event(self.next, time, kind, **about))
+        self.next += 1
+
+    def write_if_due(self) -> None:
+        """Where there is a folder."""
+        full = len(self._rows) >= self._events
+        if self.folder is not None and (full or time.monotonic() - self._written > self._seconds):
+            self.write()
+
+    def write(self) -> None:
+        """Write out what is in memory. Raises `StoreError` if that fails; then it is still in memory."""
+        self._written = time.monotonic()
+        if self.folder is None or not self._rows:
+            return
+        target = self.folder / f"{self._piece:06d}.parquet"
+        partial = target.with_suffix(".writing")
+        try:
+            _frame(self._rows).to_parquet(partial, index=False)
+            with partial.open("rb") as file:
+                os.fsync(file.fileno())
+            partial.replace(target)
+        except OSError as error:
+            partial.unlink(missing_ok=True)
+            raise StoreError(f"cannot write {target}: {error.strerror or error}; free some space") from error
+        self._piece += 1
+        self._rows.clear()
+
+    def frame(self) -> pd.DataFrame:
+        """All of it, one row per event."""
+        return _frame(self._rows) if self.folder is None else read_events(self.folder, self._rows)
+
+
+def read_events(folder: Path, more: Iterable[Event] = ()) -> pd.DataFrame:
+    """The events that count, in order: those that a resumed server did not know of are left out.
+
+    Raises `StoreError` if there are none, or a piece is damaged or missing.
+    """
+    import pandas as pd
+
+    parts = [_read(path) for path in _pieces(folder)]
+    rows = list(more)
+    if not parts and not rows:
+        raise StoreError(f"{folder} holds no events; only real runs, with engine='processes' or 'ray', write them")
+    found = pd.concat([*parts, *([_frame(rows)] if rows else [])], ignore_index=True)
+    for at in found.index[found["kind"] == "resume"]:
+        unknown = (found.index < at) & (found["seq"] >= found.loc[at, "ticket"])
+        found = found[~unknown]
+    found = found.reset_index(drop=True)
+    if found["seq"].to_list() != list(range(len(found))):
+        missing = next(n for n, seq in enumerate(found["seq"]) if n != seq)
+        raise StoreError(f"{folder} is damaged: event {missing} is missing; restore its file from a copy")
+    return found
+
+
+def _frame(rows: Iterable[Event]) -> pd.DataFrame:
+    import pandas as pd
+
+    columns = zip(*rows, strict=True)
+    return pd.DataFrame(
+        {name: pd.Series(values, dtype=kind) for (name, kind), values in zip(COLUMNS.items(), columns, strict=True)}
+    )
+
+
+def _read(path: Path) -> pd.DataFrame:
+    import pandas as pd
+
+    try:
+        return pd.read_parquet(path, columns=list(COLUMNS)).astype(COLUMNS)
+    except Exception as error:  # pyarrow has errors of many kinds
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise StoreError(f"{path} is damaged ({reason}); restore it from a copy") from error
+
+
+def _pieces(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("*.parquet") if path.stem.isdecimal())
+
+
+def _made(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for leftover in folder.glob("*.writing"):
+            leftover.unlink()
+    except OSError as error:
+        raise StoreError(f"cannot write to {folder}: {error.strerror or error}; choose another folder") from error
