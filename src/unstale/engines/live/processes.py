@@ -8,11 +8,12 @@ import pickle
 import selectors
 import signal
 import socket
-import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -22,7 +23,8 @@ from unstale.engines.gradients.base import Computed
 from unstale.engines.live.block import Block
 from unstale.engines.live.fleet import Arrived, Gone, Message, Up
 from unstale.engines.live.frames import Channel, DamagedFrame, Frame, Kind, packed, unpacked
-from unstale.engines.live.protocol import ARRIVED, SENT, Setup
+from unstale.engines.live.nursery import nursery
+from unstale.engines.live.protocol import ARRIVED, PROCESS, SENT, Setup
 from unstale.engines.live.travel import packed_plan
 from unstale.server import Server
 from unstale.tickets import Ticket
@@ -37,9 +39,10 @@ _ENDING = 5.0  # seconds that a worker has to end by itself, once it is told to
 
 @dataclass
 class _Member:
-    process: subprocess.Popen[bytes]
+    token: int
     line: Channel
     block: Block
+    process: int = 0
     reason: str = ""
 
 
@@ -65,6 +68,7 @@ class Processes:
         self._devices = list(devices or _devices(plan.device))
         self._plan = packed_plan(plan)
         self._buffers = dict(plan.task.build(plan.seed).to(plan.dtype).named_buffers())
+        self._nursery = nursery()
         self._members: dict[int, _Member] = {}
         self._places: dict[int, Block] = {}
         self._selector = selectors.DefaultSelector()
@@ -78,19 +82,18 @@ class Processes:
     def start(self, worker: int) -> None:
         """See `Fleet`."""
         self.kill(worker)
+        if not self._nursery.alive:
+            self._nursery = nursery()
         block = self._places[worker] = Block(self.server.layout.size, self.plan.dtype, self._buffers)
         mine, theirs = socket.socketpair()
         setup = _in_memory(self._setup(worker))
-        descriptors = theirs.fileno(), setup, block.descriptor
-        command = [sys.executable, "-m", "unstale.engines.live.worker", *map(str, (os.getpid(), *descriptors))]
         try:
-            # A group of its own: Ctrl-C at a terminal is the server's to handle.
-            process = subprocess.Popen(command, pass_fds=descriptors, stdin=subprocess.DEVNULL, process_group=0)
+            token = self._nursery.start((theirs.fileno(), setup, block.descriptor))
         finally:
             theirs.close()
             os.close(setup)
             block.close()
-        member = _Member(process, Channel(mine), block)
+        member = _Member(token, Channel(mine), block)
         self._members[worker] = member
         self._selector.register(member.line, selectors.EVENT_READ, worker)
 
@@ -121,7 +124,6 @@ class Processes:
         """See `Fleet`."""
         member = self._members.pop(worker, None)
         if member is not None:
-            member.process.kill()
             self._forget(member)
 
     def wake(self) -> None:
@@ -135,22 +137,21 @@ class Processes:
         self._members.clear()
         for member in members:
             member.line.send(Kind.STOP)
+        patience = time.monotonic() + _ENDING
         for member in members:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                member.process.wait(_ENDING if member.reason == "" else 0)
-            member.process.kill()
-            self._forget(member)
+            self._forget(member, patience - time.monotonic())
         self._selector.close()
         self._alarm.close()
         self._bell.close()
 
     def process(self, worker: int) -> int:
         """The number that the system gave its process."""
-        return self._members[worker].process.pid
+        return self._members[worker].process
 
     def _setup(self, worker: int) -> bytes:
         device, cores = self._devices[worker % len(self._devices)], self._share(worker)
-        return pickle.dumps(Setup(worker, list(sys.path), self._plan, device, cores, self._threads, self._pace))
+        here = dict(os.environ), str(Path.cwd())
+        return pickle.dumps(Setup(worker, list(sys.path), self._plan, device, cores, self._threads, *here, self._pace))
 
     def _hear(self, worker: int) -> list[Message]:
         member, heard = self._members[worker], list[Message]()
@@ -170,6 +171,7 @@ class Processes:
 
     def _understood(self, worker: int, member: _Member, frame: Frame) -> list[Message]:
         if frame.kind == Kind.UP:
+            (member.process,) = PROCESS.unpack(frame.payload)
             return [Up(worker)]
         if frame.kind == Kind.FAILED:
             member.reason = frame.payload.decode(errors="replace").strip()
@@ -186,17 +188,18 @@ class Processes:
 
     def _lost(self, worker: int) -> Gone:
         member = self._members.pop(worker)
-        if not member.reason:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                member.process.wait(1.0)
-        member.process.kill()
-        self._forget(member)
-        return Gone(worker, member.reason or _ended(member.process.returncode))
+        status = self._forget(member, 0.0 if member.reason else 1.0)
+        return Gone(worker, member.reason or _ended(status))
 
-    def _forget(self, member: _Member) -> None:
-        member.process.wait()
+    def _forget(self, member: _Member, seconds: float = 0.0) -> int | None:
+        """Let go of a worker, which has so many seconds to end by itself; answers how it did."""
+        status = self._nursery.status(member.token, seconds) if seconds > 0 else None
+        if status is None:
+            self._nursery.kill(member.token)
+            status = self._nursery.status(member.token, _ENDING)
         self._selector.unregister(member.line)
         member.line.close()
+        return status
 
     def _listen(self, worker: int) -> None:
         """Also for room to send, where something waits for that."""
@@ -231,8 +234,10 @@ def _in_memory(content: bytes) -> int:
     return descriptor
 
 
-def _ended(code: int | None) -> str:
-    if code is None or code >= 0:
-        return f"its process ended with exit code {code}"
-    name = signal.Signals(-code).name
+def _ended(status: int | None) -> str:
+    if status is None:
+        return "its process ended"
+    if not os.WIFSIGNALED(status):
+        return f"its process ended with exit code {os.waitstatus_to_exitcode(status)}"
+    name = signal.Signals(os.WTERMSIG(status)).name
     return f"its process was killed by {name}{' (out of memory, perhaps)' if name == 'SIGKILL' else ''}"

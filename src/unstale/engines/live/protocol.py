@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["ARRIVED", "SENT", "Setup"]
+__all__ = ["ARRIVED", "PROCESS", "SENT", "Setup"]
 
 SENT = struct.Struct("<qqqqq?")
 """A ticket: number, batch, version, epoch, stream (-1 for none), whether its memory was reset; then the memory."""
 ARRIVED = struct.Struct("<qdddd")
 """A push: ticket's number, loss, and when it was got, begun and ended (monotonic clock); then the stream's memory."""
+
+PROCESS = struct.Struct("<q")
+"""A worker is up: the number of its process."""
 
 
 @dataclass(frozen=True)
@@ -25,5 +28,7 @@ class Setup:
     device: str
     cores: Sequence[int]
     threads: int
+    environment: Mapping[str, str]
+    directory: str
     pace: Any = None
     """A `Clock` that says, in seconds, how long each gradient takes at least."""

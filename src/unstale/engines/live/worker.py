@@ -1,4 +1,4 @@
-"""A worker process: ``python -m unstale.engines.live.worker``. It computes the gradients of the tickets it is sent.
+"""A worker process, forked by a nursery. It computes the gradients of the tickets it is sent.
 
 It ends when it is told to, when its server's end of the socket closes, or when the process that started it dies.
 """
@@ -16,11 +16,23 @@ import time
 import traceback
 from typing import Any
 
-from unstale.engines.live.protocol import ARRIVED, SENT, Setup
+from unstale.engines.live.protocol import ARRIVED, PROCESS, SENT, Setup
 
-__all__ = ["main"]
+__all__ = ["main", "prepare"]
 
 _PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
+
+
+def prepare() -> None:
+    """Import what a worker needs, before it is forked."""
+    import cloudpickle  # noqa: F401
+    import safetensors.torch  # noqa: F401
+
+    import unstale.engines.clipping
+    import unstale.engines.gradients.one_by_one
+    import unstale.engines.live.block
+    import unstale.engines.live.frames
+    import unstale.tasks  # noqa: F401
 
 
 def main(parent: int, channel: int, setup: int, block: int) -> int:
@@ -34,12 +46,15 @@ def main(parent: int, channel: int, setup: int, block: int) -> int:
     if hasattr(os, "sched_setaffinity") and given.cores:
         os.sched_setaffinity(0, given.cores)
     sys.path[:] = given.path
+    os.environ.clear()
+    os.environ.update(given.environment)
+    os.chdir(given.directory)
     from unstale.engines.live.frames import Channel, Kind
 
     line = Channel(socket.socket(fileno=channel))
     try:
         worker = _Worker(given, block)
-        line.send(Kind.UP)
+        line.send(Kind.UP, PROCESS.pack(os.getpid()))
         while (frame := _next(line)) is not None and frame.kind == Kind.TICKET:
             line.send(Kind.PUSH, worker.compute(frame.payload))
     except MemoryError:
@@ -128,7 +143,3 @@ def _tell(line: Any, what: str) -> None:
     while line.unsent:
         select.select([], [line], [], 1.0)
         line.flush()
-
-
-if __name__ == "__main__":
-    sys.exit(main(*map(int, sys.argv[1:])))
