@@ -99,8 +99,10 @@ def main() -> None:
     options = parser(__doc__)
     options.add_argument("--tasks", help=f"between commas; {','.join(CASES)}, the last not with --quick")
     options.add_argument("--threads", type=int, default=cores(), help="torch threads of the two opponents")
+    options.add_argument("--rounds", type=int, help="9 if not given, 3 with --quick")
     given = options.parse_args()
     rounds, cases = (3, list(CASES)[:-1]) if given.quick else (9, list(CASES))
+    rounds = given.rounds or rounds
     rows: list[Row] = []
     chosen: dict[str, str] = {}
     for name in given.tasks.split(",") if given.tasks else cases:
@@ -114,7 +116,8 @@ def main() -> None:
     settings: Row = {"method": method, "workers": WORKERS, "clock": "Gamma(cv=0.1)", "lr": 0.01}
     settings |= {"of a run of": f"{EPOCHS:g} epochs", "opponents' threads": given.threads, "chosen": chosen}
     question = "Pushes per second against steps per second; × is how many times faster."
-    report("simulate", question, rows, settings=settings)
+    name = "simulate" if not given.tasks else f"simulate_{given.tasks.replace(',', '_').replace('-', '_')}"
+    report(name, question, rows, settings=settings)
 
 
 if __name__ == "__main__":
