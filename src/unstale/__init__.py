@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from unstale import clocks, errors, experiments, methods, schedules, tasks, testing
     from unstale.callbacks import Callback, StopRun
+    from unstale.checkpoint import Checkpoints
     from unstale.engines import train
     from unstale.errors import Interrupted, UnstaleError
     from unstale.experiments import compare, tune
@@ -28,6 +29,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Callback": "unstale.callbacks",
+    "Checkpoints": "unstale.checkpoint",
     "Group": "unstale.flat",
     "Interrupted": "unstale.errors",
     "Method": "unstale.methods",
@@ -47,6 +49,7 @@ _ROOMS = ("clocks", "errors", "experiments", "methods", "schedules", "tasks", "t
 
 __all__ = [
     "Callback",
+    "Checkpoints",
     "Group",
     "Interrupted",
     "Method",
