@@ -15,7 +15,8 @@ from unstale.engines.base import Plan, versions
 from unstale.engines.evaluate import Evaluator, named_tensors
 from unstale.errors import Interrupted
 from unstale.measure import Receipt
-from unstale.record import Recorder, Run
+from unstale.record import Run
+from unstale.recorder import Recorder
 from unstale.tickets import Ticket
 
 __all__ = ["Training"]
