@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from unstale import checks
 from unstale.callbacks import Callback
+from unstale.checkpoint import Checkpoints
 from unstale.engines.base import Engine, Plan
 from unstale.engines.gradients import Strategy
 from unstale.engines.simulate import simulate
@@ -18,6 +20,7 @@ from unstale.tasks import Task
 __all__ = ["ENGINES", "Engine", "Plan", "Strategy", "simulate", "train"]
 
 ENGINES: dict[str, Engine] = {"simulate": simulate}
+_OWN = ("engine", "callbacks", "progress", "checkpoints", "resume")
 
 
 def train(
@@ -28,6 +31,8 @@ def train(
     engine: str = "simulate",
     callbacks: Sequence[Callback] = (),
     progress: bool = False,
+    checkpoints: Checkpoints | None = None,
+    resume: str | Path | None = None,
     **plan: Any,
 ) -> Run:
     """Train a task with a method on so many workers.
@@ -37,6 +42,9 @@ def train(
     workers: how many, N ≥ 1.
     engine: "simulate".
     callbacks: see `Callback`; progress: show a progress bar on standard error.
+    checkpoints: where and how often to write what a run needs to go on; see `unstale.Checkpoints`.
+    resume: a folder of checkpoints: go on from the newest whole one, and write more there. Everything else must be as
+        it was then, and so is the run, to the bit: with its history from the start, and seconds that add up.
 
     And, by keyword (`Plan`):
     clock: how long a gradient takes (default ``Gamma(cv=0.1)``). lr: η, a `Recipe`, or a function of progress (epochs).
@@ -50,21 +58,27 @@ def train(
     executor: how the server's steps are: "auto", "blocks", "compiled".
     precision: "full", "bf16" (forward passes) or "tf32" (CUDA). memory_format: "contiguous" or "channels_last".
 
-    Raises `ArgumentError` for an argument that breaks a rule; `Interrupted`, carrying the run so far, on Ctrl-C.
+    Raises `ArgumentError` for an argument that breaks a rule; `StoreError` for a folder that cannot be used, or has no
+    checkpoint to resume; `Interrupted`, carrying the run so far, on Ctrl-C.
     """
     checks.choice("engine", engine, ENGINES)
     unknown = sorted(set(plan) - set(Plan.__dataclass_fields__))
     if unknown:
         known = ", ".join(sorted(Plan.__dataclass_fields__))
-        raise ArgumentError(f"train() has no argument {unknown[0]!r}; it takes {known}, engine, callbacks, progress")
+        raise ArgumentError(f"train() has no argument {unknown[0]!r}; it takes {known}, {', '.join(_OWN)}")
     if isinstance(callbacks, Callback) or not isinstance(callbacks, Iterable):
         raise ArgumentError(f"callbacks must be a list of Callback, got {callbacks!r}; put it into one")
     strangers = [callback for callback in callbacks if not isinstance(callback, Callback)]
     if strangers:
         raise ArgumentError(f"callbacks must be a list of Callback, got {strangers[0]!r} in it")
+    if checkpoints is not None and not isinstance(checkpoints, Checkpoints):
+        raise ArgumentError(f"checkpoints must be unstale.Checkpoints('FOLDER'), or None, got {checkpoints!r}")
+    if resume is not None and not isinstance(resume, str | Path):
+        raise ArgumentError(f"resume must be a folder of checkpoints, or None, got {resume!r}")
     chosen = Plan(task=task, method=get(method), workers=workers, **plan)
     if progress:
         from unstale.progress import ProgressBar
 
         callbacks = (*callbacks, ProgressBar())
-    return ENGINES[engine](chosen, tuple(callbacks))
+    folder = None if resume is None else Path(resume)
+    return ENGINES[engine](chosen, tuple(callbacks), checkpoints=checkpoints, resume=folder)

@@ -7,6 +7,7 @@ import platform
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Protocol, get_args
 
 import numpy as np
@@ -16,6 +17,7 @@ import unstale
 from unstale import checks, flat, kernels, schedules
 from unstale.buffers import Policy
 from unstale.callbacks import Callback
+from unstale.checkpoint import Checkpoints
 from unstale.clocks import Clock, Gamma
 from unstale.describe import Plain, describe
 from unstale.engines.gradients.precision import MemoryFormat, Precision
@@ -34,8 +36,18 @@ __all__ = ["Engine", "Plan"]
 class Engine(Protocol):
     """Who computes the gradients, and when they arrive."""
 
-    def __call__(self, plan: Plan, callbacks: tuple[Callback, ...] = ()) -> Run:
-        """Carry out a plan."""
+    def __call__(
+        self,
+        plan: Plan,
+        callbacks: tuple[Callback, ...] = (),
+        *,
+        checkpoints: Checkpoints | None = None,
+        resume: Path | None = None,
+    ) -> Run:
+        """Carry out a plan, or go on with it from the newest checkpoint in ``resume``.
+
+        Raises `Interrupted`, which carries the run so far, on Ctrl-C.
+        """
 
 
 @dataclass(frozen=True, kw_only=True)
