@@ -145,8 +145,30 @@ def test_statistics_survive_a_restart(policy: Policy) -> None:
         assert torch.equal(again.buffers.current()[name], value)
 
 
+def test_tickets_that_are_out_keep_their_buffers_over_a_restart() -> None:
+    """What the server has may have changed since they were issued."""
+
+    class Counting(nn.Linear):
+        def __init__(self) -> None:
+            super().__init__(1, 1)
+            self.register_buffer("count", torch.zeros(()))
+
+    server = Server(Counting(), "asgd", 3, lr=0.1)
+    first, second, _ = (server.pull(worker) for worker in range(3))
+    assert first is not None
+    assert second is not None
+    server.push(first, torch.zeros(2), buffers={"count": torch.tensor(1.0)})
+    server.push(second, torch.zeros(2), buffers={"count": torch.tensor(2.0)})
+    server.pull(1)
+    again = Server(Counting(), "asgd", 3, lr=0.1)
+    again.load_state_dict(copy.deepcopy(server.state_dict()))
+    assert {t.worker: float(t.buffers["count"]) for t in again.outstanding()} == {2: 0.0, 1: 2.0}
+    again.load_state_dict(again.state_dict())
+    assert {t.worker: float(t.buffers["count"]) for t in again.outstanding()} == {2: 0.0, 1: 2.0}
+
+
 def test_modules_without_buffers_have_none() -> None:
     buffers = Buffers(nn.Linear(1, 1))
     assert not buffers
     assert not buffers.has_running_statistics
-    assert buffers.issue() == buffers.current() == {}
+    assert buffers.issue(0) == buffers.current() == {}

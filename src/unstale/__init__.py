@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from unstale import clocks, errors, experiments, methods, schedules, tasks, testing
     from unstale.callbacks import Callback, StopRun
+    from unstale.checkpoint import Checkpoints
     from unstale.engines import LiveRun, launch, train
     from unstale.engines.live import Patience
     from unstale.errors import Interrupted, UnstaleError
@@ -29,6 +30,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Callback": "unstale.callbacks",
+    "Checkpoints": "unstale.checkpoint",
     "Group": "unstale.flat",
     "Interrupted": "unstale.errors",
     "LiveRun": "unstale.engines",
@@ -51,6 +53,7 @@ _ROOMS = ("clocks", "errors", "experiments", "methods", "schedules", "tasks", "t
 
 __all__ = [
     "Callback",
+    "Checkpoints",
     "Group",
     "Interrupted",
     "LiveRun",

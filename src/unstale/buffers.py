@@ -42,6 +42,7 @@ class Buffers:
         self._plain = {name: value for name, value in named.items() if name not in running}
         self._initial = {name: value for name, value in named.items() if name in running}
         self._sets: dict[int, dict[str, Tensor]] = {}
+        self._given: dict[int, dict[str, Tensor]] = {}
 
     def __bool__(self) -> bool:
         return bool(self._plain or self._initial)
@@ -51,10 +52,15 @@ class Buffers:
         """Whether there is anything for the policy to decide."""
         return bool(self._momenta)
 
-    def issue(self) -> Mapping[str, Tensor]:
-        """What a ticket carries: copies, for a forward pass may update them in place."""
+    def issue(self, worker: int) -> Mapping[str, Tensor]:
+        """What a new ticket of ``worker`` carries: copies, for a forward pass may update them in place."""
         # Kept values are replaced when they change, never written to, so to remember them is to have a snapshot.
-        return _Issued(dict(self._plain), self._initial)
+        self._given[worker] = dict(self._plain)
+        return self.issued(worker)
+
+    def issued(self, worker: int) -> Mapping[str, Tensor]:
+        """The same again, as it was when the ticket was new."""
+        return _Issued(self._given[worker], self._initial)
 
     def check(self, pushed: Mapping[str, Tensor] | None) -> None:
         """Refuse what `accept` could not take in: a buffer that is missing, or of another shape or dtype."""
@@ -122,22 +128,33 @@ class Buffers:
 
     def forget(self, worker: int) -> None:
         """A worker left, and its own statistics with it, unless they are the only ones."""
+        self._given.pop(worker, None)
         if self.policy == "per-worker" and len(self._sets) > 1:
             self._sets.pop(worker, None)
 
     def state_dict(self) -> dict[str, Any]:
         """Copies of all tensors."""
         sets = {str(key): kept for key, kept in self._sets.items()}
-        return copy.deepcopy({"policy": self.policy, "plain": self._plain, "sets": sets})
+        # Most tickets have what the server has now.
+        given = {
+            str(worker): {name: value for name, value in plain.items() if value is not self._plain[name]}
+            for worker, plain in self._given.items()
+        }
+        return copy.deepcopy({"policy": self.policy, "plain": self._plain, "sets": sets, "given": given})
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over copies of a saved state, on this server's device."""
         like = {**self._plain, **self._initial}
         self._plain = {name: value.to(like[name].device, copy=True) for name, value in state["plain"].items()}
-        self._sets = {
-            int(key): {name: value.to(like[name].device, copy=True) for name, value in kept.items()}
-            for key, kept in state["sets"].items()
-        }
+
+        def by_worker(saved: Mapping[str, Mapping[str, Tensor]]) -> dict[int, dict[str, Tensor]]:
+            return {
+                int(key): {name: value.to(like[name].device, copy=True) for name, value in kept.items()}
+                for key, kept in saved.items()
+            }
+
+        self._sets = by_worker(state["sets"])
+        self._given = {worker: {**self._plain, **kept} for worker, kept in by_worker(state["given"]).items()}
 
 
 def over_lanes(issued: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import math
 import numbers
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Plain", "describe", "finite"]
+__all__ = ["Plain", "changes", "describe", "finite"]
+
+_ABSENT = object()
 
 Plain = None | bool | int | float | str | list["Plain"] | dict[str, "Plain"]
 
@@ -23,7 +25,9 @@ def describe(value: object) -> Plain:
     if isinstance(value, numbers.Real):
         return float(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {field.name: describe(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        # What begins with an underscore is no setting: an executor counts there.
+        names = [field.name for field in dataclasses.fields(value) if not field.name.startswith("_")]
+        fields = {name: describe(getattr(value, name)) for name in names}
         return {"type": type(value).__name__, **fields}
     if isinstance(value, Mapping):
         return {str(key): describe(item) for key, item in value.items()}
@@ -34,6 +38,22 @@ def describe(value: object) -> Plain:
         return str(value)
     name = getattr(value, "__qualname__", None) or type(value).__qualname__
     return f"{getattr(value, '__module__', type(value).__module__)}.{name}"
+
+
+def changes(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Each setting that differs between two descriptions: "settings.epochs was 30, now 20"."""
+    for key in dict.fromkeys([*old, *new]):
+        before, after = old.get(key, _ABSENT), new.get(key, _ABSENT)
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            yield from changes(before, after, f"{prefix}{key}.")
+        elif before != after:
+            yield f"{prefix}{key} was {_brief(before)}, now {_brief(after)}"
+
+
+def _brief(value: Any) -> str:
+    if value is _ABSENT:
+        return "absent"
+    return f"{value.get('type', 'given')}(…)" if isinstance(value, Mapping) else repr(value)
 
 
 def finite(value: Any) -> Any:

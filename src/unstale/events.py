@@ -68,10 +68,13 @@ class Event(NamedTuple):
 class EventLog:
     """Collects events, and writes them to ``folder`` piece by piece; without a folder, keeps them.
 
-    A piece is written after so many ``events`` or ``seconds``, whichever comes first.
+    A piece is written after so many ``events`` or ``seconds``, whichever comes first. ``more``: whether the folder may
+    hold some already, of a run that goes on. Raises `StoreError` for a folder that cannot be used.
     """
 
-    def __init__(self, folder: Path | None = None, *, events: int = 4096, seconds: float = 10.0) -> None:
+    def __init__(
+        self, folder: Path | None = None, *, more: bool = False, events: int = 4096, seconds: float = 10.0
+    ) -> None:
         self.folder = folder
         self.next = 0
         self._events, self._seconds = events, seconds
@@ -80,12 +83,20 @@ class EventLog:
         self._piece = 0
         if folder is not None:
             _made(folder)
+            if _pieces(folder) and not more:
+                raise StoreError(f"{folder} holds the events of a run already; choose another folder")
             self._piece = 1 + max((int(path.stem) for path in _pieces(folder)), default=-1)
 
     def add(self, time: float, kind: Kind, **about: Any) -> None:
         """The next event."""
         self._rows.append(Event(self.next, time, kind, **about))
         self.next += 1
+
+    def go_on(self, time: float, seq: int) -> None:
+        """A server goes on from its state before event ``seq``: what came after that is not so any more."""
+        self._rows = [row for row in self._rows if row.seq < seq]
+        self.next = seq
+        self.add(time, "resume", ticket=seq)
 
     def write_if_due(self) -> None:
         """Where there is a folder."""

@@ -117,12 +117,13 @@ class Memory:
         return {"theta": self.theta, **self.shared, **self.rows.get(worker, {})}
 
     def state_dict(self) -> dict[str, Any]:
-        """Copies of all tensors."""
+        """Copies of all tensors; of a point that several workers have, one."""
+        points = {id(point): point.clone() for point in self.points.values()}
         return {
             "theta": self.theta.clone(),
             "shared": {name: value.clone() for name, value in self.shared.items()},
             "rows": {str(w): {name: v.clone() for name, v in rows.items()} for w, rows in self.rows.items()},
-            "points": {str(w): point.clone() for w, point in self.points.items()},
+            "points": {str(w): points[id(point)] for w, point in self.points.items()},
             "initial": None if self._initial is None else self._initial.clone(),
         }
 
@@ -133,7 +134,8 @@ class Memory:
             self.shared[name].copy_(value)
         like = self.theta
         self.rows = {int(w): {n: v.to(like).clone() for n, v in rows.items()} for w, rows in state["rows"].items()}
-        self.points, self._spare = {int(w): p.to(like).clone() for w, p in state["points"].items()}, []
+        points = {id(point): point.to(like).clone() for point in state["points"].values()}
+        self.points, self._spare = {int(w): points[id(point)] for w, point in state["points"].items()}, []
         self._holders = Counter(map(id, self.points.values()))
         self._initial = None if state["initial"] is None else state["initial"].to(like).clone()
 

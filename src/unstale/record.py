@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
 from unstale.describe import Plain
-from unstale.measure import Receipt
-from unstale.tickets import Ticket
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-    from unstale.tasks import Evaluation
-
-__all__ = ["EVALUATION_COLUMNS", "HISTORY_COLUMNS", "Recorder", "Run"]
+__all__ = ["EVALUATION_COLUMNS", "HISTORY_COLUMNS", "Run"]
 
 HISTORY_COLUMNS = {
     "push": "int64",
@@ -50,72 +46,6 @@ EVALUATION_COLUMNS = {
 USED = ("applied", "held")
 
 
-class Recorder:
-    """Collects rows while a run goes on."""
-
-    def __init__(self) -> None:
-        self.cancelled = 0
-        self._pushes: dict[str, list[Any]] = {name: [] for name in HISTORY_COLUMNS}
-        self._evaluations: dict[str, list[Any]] = {name: [] for name in EVALUATION_COLUMNS}
-
-    @property
-    def pushes(self) -> int:
-        """How many there were."""
-        return len(self._pushes["push"])
-
-    def push(self, time: float, ticket: Ticket, loss: float, receipt: Receipt) -> dict[str, Any]:
-        """A row of the history."""
-        row = {
-            "push": self.pushes,
-            "progress": receipt.progress,
-            "epoch": ticket.epoch,
-            "stream": -1 if ticket.start.stream is None else ticket.start.stream,
-            "reset": ticket.start.reset,
-            "time": time,
-            "worker": receipt.worker,
-            "delay": -1 if receipt.delay is None else receipt.delay,
-            "gap": _or_nan(receipt.gap),
-            "normalised_gap": _or_nan(receipt.normalised_gap),
-            "penalty": _or_nan(receipt.penalty),
-            "loss": loss,
-            "lr": _or_nan(receipt.lr),
-            "outcome": receipt.outcome,
-            "finite": receipt.finite,
-            "extreme": receipt.extreme,
-        }
-        self.cancelled += len(receipt.cancelled)
-        return _append(self._pushes, row)
-
-    def evaluation(self, progress: float, time: float, result: Evaluation) -> dict[str, Any]:
-        """A row of the evaluations."""
-        row = {"progress": progress, "time": time, "pushes": self.pushes, "loss": result.loss, "score": result.score}
-        return _append(self._evaluations, row)
-
-    def history(self) -> pd.DataFrame:
-        """One row per push."""
-        return _frame(self._pushes, HISTORY_COLUMNS)
-
-    def evaluations(self) -> pd.DataFrame:
-        """One row per evaluation."""
-        return _frame(self._evaluations, EVALUATION_COLUMNS)
-
-
-def _append(columns: dict[str, list[Any]], row: dict[str, Any]) -> dict[str, Any]:
-    for name, values in columns.items():
-        values.append(row[name])
-    return row
-
-
-def _frame(columns: Mapping[str, Sequence[Any]], types: Mapping[str, str]) -> pd.DataFrame:
-    import pandas as pd
-
-    return pd.DataFrame({name: pd.Series(columns[name], dtype=kind) for name, kind in types.items()})
-
-
-def _or_nan(value: float | None) -> float:
-    return math.nan if value is None else value
-
-
 @dataclass(frozen=True, eq=False, repr=False)
 class Run:
     """A run, finished or not.
@@ -123,7 +53,8 @@ class Run:
     config: what it was, as JSON values. params: the model's parameters and buffers by name.
     history: one row per push. push counts from 0; progress and lr are those before the push; epoch is the data epoch
         of its batch; stream is that of its batch (-1 for none), and reset tells that the stream's memory was lost
-        before it; time is simulated, in units of the clock; gap, normalised_gap, penalty as in `Receipt`.
+        before it; time is simulated, in units of the clock; gap, normalised_gap, penalty as in `Receipt`; delay is -1
+        where the ticket did not count any more.
     evaluations: one row per evaluation of θ: progress (epochs), time, pushes so far, loss and score on the test set.
     status: "finished", "stopped" (by a callback or at divergence), "interrupted" or "failed". seconds: of wall time.
     cancelled: gradients given up while they were computed. quarantined: batches given up after three failures.

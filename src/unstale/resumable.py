@@ -48,11 +48,14 @@ class Resumable(View):
     def outstanding(self) -> tuple[Ticket, ...]:
         """Tickets that are out, as the workers have them: what an engine resumes after `load_state_dict`.
 
-        None where the server keeps no sent points (``measure=False``, and a method that needs none): pull again. Their
-        buffers, other than running statistics, are those of now.
+        None where the server keeps no sent points (``measure=False``, and a method that needs none): pull again.
         """
         points, out = self._memory.points, self._desk.ledger.out.values()
-        return tuple(self._ticket(e, self._memory.handed(points[e.worker])) for e in out if e.worker in points)
+        return tuple(
+            self._made(entry, self._memory.handed(points[entry.worker]), self.buffers.issued(entry.worker))
+            for entry in out
+            if entry.worker in points
+        )
 
     def _identity(self) -> dict[str, Any]:
         """What a saved state must have in common with the server that goes on from it."""
@@ -67,5 +70,7 @@ class Resumable(View):
         }
 
     def _ticket(self, entry: Entry, point: Tensor) -> Ticket:
-        start = self._memories.start(entry)
-        return self._desk.ledger.ticket(entry, point, self.buffers.issue(), self.layout, start)
+        return self._made(entry, point, self.buffers.issue(entry.worker))
+
+    def _made(self, entry: Entry, point: Tensor, buffers: Mapping[str, Tensor]) -> Ticket:
+        return self._desk.ledger.ticket(entry, point, buffers, self.layout, self._memories.start(entry))

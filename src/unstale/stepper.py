@@ -55,11 +55,8 @@ class Stepper:
 
     def point(self, worker: int, workers: int) -> Tensor:
         """The point that ``worker`` gets now, along the η of the latest push, as it gets it."""
-        version, latest, written = self._latest or (-1, None, 0)
-        # Not one that a worker has written over, against the rules.
-        if latest is not None and version == self.version and latest._version == written:
-            target = latest
-        else:
+        target = self._snapshot()
+        if target is None:
             target = self.memory.point(worker)
             self._fill(lr=self.lr_last, workers=workers)
             self._run(self.steps.reply, worker, {"sent": target})
@@ -141,11 +138,32 @@ class Stepper:
 
     def state_dict(self) -> dict[str, Any]:
         """Copies of all tensors, and plain values."""
-        numbers = {"version": self.version, "lr_max": self.lr_max, "lr_last": self.lr_last}
-        return {"memory": self.memory.state_dict(), **numbers}
+        return {
+            "memory": self.memory.state_dict(),
+            "version": self.version,
+            "lr_max": self.lr_max,
+            "lr_last": self.lr_last,
+            "latest": self._holder(),
+            "executor": getattr(self._executor, "state_dict", dict)(),
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from there."""
         self.memory.load_state_dict(state["memory"])
         self.moved()
         self.version, self.lr_max, self.lr_last = state["version"], state["lr_max"], state["lr_last"]
+        if state["latest"] is not None:
+            point = self.memory.points[state["latest"]]
+            self._latest = (self.version, point, point._version)
+        if hasattr(self._executor, "load_state_dict"):
+            self._executor.load_state_dict(state["executor"])
+
+    def _snapshot(self) -> Tensor | None:
+        """The point of this version, if it was sent already; not if a worker wrote over it, against the rules."""
+        version, point, written = self._latest or (-1, None, 0)
+        return point if point is not None and version == self.version and point._version == written else None
+
+    def _holder(self) -> int | None:
+        """A worker who has that."""
+        snapshot = self._snapshot()
+        return next((w for w, point in self.memory.points.items() if point is snapshot), None)

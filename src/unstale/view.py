@@ -12,6 +12,7 @@ from unstale.flat import Layout
 from unstale.memory import Memory
 from unstale.stepper import Stepper
 from unstale.streams import Memories
+from unstale.tickets import Ticket
 
 __all__ = ["View"]
 
@@ -58,6 +59,10 @@ class View:
     def accepted(self) -> int:
         """Batches accepted."""
         return self._desk.ledger.accepted
+
+    def counts(self, ticket: Ticket) -> bool:
+        """Whether a push of ``ticket`` would be taken."""
+        return ticket.key in self._desk.ledger.out
 
     @property
     def waiting(self) -> tuple[int, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
@@ -16,6 +16,7 @@ from unstale.errors import ArgumentError
 
 if TYPE_CHECKING:
     from unstale.clocks import Clock
+    from unstale.experiments.request import Request
     from unstale.schedules import Recipe
     from unstale.tasks import Task
 
@@ -78,15 +79,43 @@ class Settings:
         """The task. Raises `ArgumentError` for an unknown one, or for options that it does not have."""
         from unstale import tasks
 
+        return tasks.get(name, **self._options())
+
+    def _options(self) -> dict[str, Any]:
         given = {name: value for name, value in {"model": self.model, "root": self.data}.items() if value is not None}
-        return tasks.get(name, **{**given, **parse.named("--task-option", self.task_option or ())})
+        return {**given, **parse.named("--task-option", self.task_option or ())}
+
+    def request(self, task: str, made: Task, method: str | None = None, **others: Any) -> Request:
+        """A run of that task: as given here, the rest from the task's recipe."""
+        from unstale.experiments import recipe
+        from unstale.experiments.request import Request
+
+        usual = {"workers": 8, "seed": 0, **recipe(made.name, made.model_name)}
+        return self.changed(Request(task=task, method="dana_ga", settings=usual), None, method, **others)
+
+    def changed(self, request: Request, task: str | None, method: str | None, **others: Any) -> Request:
+        """The same with what is given here in its place."""
+        clock, options = self._clock(request.clock, request.clock_options)
+        given = {name: value for name, value in others.items() if value is not None}
+        return dataclasses.replace(
+            request,
+            task=task or request.task,
+            options={**request.options, **self._options()},
+            method=method or request.method,
+            clock=clock,
+            clock_options=options,
+            settings={**self._over(request.settings), **given},
+        )
 
     def plan(self, task: Task) -> dict[str, Any]:
         """The keywords of `unstale.train`: what was given, else the task's recipe."""
         from unstale.experiments import recipe
 
-        plan = recipe(task.name, task.model_name)
-        plan["lr"] = self._learning_rate(plan["lr"])
+        return {**self._over(recipe(task.name, task.model_name)), "clock": self.make_clock()}
+
+    def _over(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """``settings`` with those given here in their place."""
+        plan = {**settings, "lr": self._learning_rate(settings["lr"])}
         for name in (
             "epochs",
             "batch_size",
@@ -103,7 +132,7 @@ class Settings:
         ):
             value = getattr(self, name)
             plan |= {} if value is None else {name: value}
-        return {**plan, "clock": self.make_clock()}
+        return plan
 
     def _learning_rate(self, recipe: Recipe) -> Recipe:
         given = {
@@ -120,15 +149,20 @@ class Settings:
         """The clock. Raises `ArgumentError` for an unknown one, or for options that it does not have."""
         from unstale import clocks
 
-        options = parse.named("--clock-option", self.clock_option or ())
-        name = self.clock or "gamma"
+        name, options = self._clock("gamma", {})
+        return clocks.get(name, **options)
+
+    def _clock(self, usual: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+        """Its name and options; those of the ``usual`` one stay where no other clock is asked for."""
+        given = parse.named("--clock-option", self.clock_option or ())
+        name = self.clock or usual
         if self.heterogeneity is not None:
             if name != "gamma":
                 raise ArgumentError(
                     f"--heterogeneity belongs to the gamma clock, got --clock {name}; leave one of them out"
                 )
-            options["heterogeneity"] = self.heterogeneity
-        return clocks.get(name, **options)
+            given["heterogeneity"] = self.heterogeneity
+        return name, {**(options if name == usual else {}), **given}
 
 
 def takes_settings(command: Callable[..., None]) -> Callable[..., None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -35,6 +36,11 @@ def say_error(error: object) -> None:
     Console(stderr=True).print(Text.assemble(("error:", "bold red"), " ", line), soft_wrap=True)
 
 
+def _say_warning(message: object) -> None:
+    line = " ".join(str(message).split())
+    Console(stderr=True).print(Text.assemble(("warning:", "yellow"), " ", line), soft_wrap=True)
+
+
 def print_json(value: Mapping[str, Any] | list[Any]) -> None:
     """JSON on standard output; NaN and infinities, which it does not have, become null."""
     sys.stdout.write(json.dumps(finite(value), indent=2, ensure_ascii=False) + "\n")
@@ -49,7 +55,9 @@ def examples(*lines: str) -> str:
 def running(kept: Callable[[], str]) -> Iterator[None]:
     """From here on only an ArgumentError is wrong use; others exit with 1, Ctrl-C with 130 and what is ``kept``."""
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_: _say_warning(message)
+            yield
     except KeyboardInterrupt:
         Console(stderr=True).print(Text(f"interrupted: {kept()}"), soft_wrap=True)
         raise typer.Exit(130) from None

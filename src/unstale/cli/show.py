@@ -12,7 +12,7 @@ from rich.text import Text
 
 from unstale.cli.options import Json, Quiet
 from unstale.cli.output import examples, out, print_json, say
-from unstale.cli.train import summary_line
+from unstale.cli.run import summary_line
 from unstale.errors import StoreError
 
 if TYPE_CHECKING:

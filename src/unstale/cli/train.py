@@ -1,37 +1,51 @@
-"""``unstale train``: one run."""
+"""``unstale train``: one run, or the rest of one."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from unstale.cli.options import Json, Quiet, Settings, TaskName, takes_settings
-from unstale.cli.output import examples, print_json, running, say
-from unstale.errors import StoreError
+from unstale.cli.options import Json, Quiet, Settings, takes_settings
+from unstale.cli.output import examples, say
+from unstale.cli.run import carry_out, report, resume_command
+from unstale.errors import ArgumentError, StoreError
 
 if TYPE_CHECKING:
-    from unstale.record import Run
+    from unstale.checkpoint import Checkpoints
 
-__all__ = ["EXAMPLES", "summary_line", "train"]
+__all__ = ["EXAMPLES", "train"]
 
 EXAMPLES = examples(
     "unstale train digits --method dana_ga --workers 32 --out runs/first",
     "unstale train digits --model resnet8 --method 'ga(per=layer)' --workers 16 --lr 0.05 --epochs 10",
     "unstale train digits --clock gamma --clock-option cv=0.3 --heterogeneity 0.6",
+    "unstale train --resume runs/first",
 )
 
 
 @takes_settings
 def train(
-    task: TaskName,
     settings: Settings,
-    method: Annotated[str, typer.Option("--method", "-m", help="See `unstale methods`.")] = "dana_ga",
-    workers: Annotated[int, typer.Option("--workers", "-n", help="How many.")] = 8,
-    seed: Annotated[int, typer.Option(help="Of the first weights, the order of the data, and the clock.")] = 0,
+    task: Annotated[str | None, typer.Argument(help="What to train: see `unstale tasks`.", show_default=False)] = None,
+    method: Annotated[
+        str | None, typer.Option("--method", "-m", help="See `unstale methods`; dana_ga if not given.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option("--workers", "-n", help="How many; 8 if not given.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Of the first weights, the order of the data, and the clock; 0 if not given.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="A folder to save the run in.", show_default=False)
+    ] = None,
+    checkpoint_every: Annotated[
+        int | None,
+        typer.Option(help="Pushes between checkpoints in that folder; one a minute if not given.", show_default=False),
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Go on with the unfinished run in this folder.", show_default=False)
     ] = None,
     quiet: Quiet = False,
     json: Json = False,
@@ -39,60 +53,82 @@ def train(
     """Train a task with one method, in simulated time.
 
     What is not given comes from the task's recipe: see `unstale tasks NAME`.
-    """
-    from unstale.engines import Plan, simulate
-    from unstale.errors import Interrupted
-    from unstale.methods import get
-    from unstale.progress import ProgressBar
 
+    With --out, a run that is interrupted or killed can go on, to the same result: --resume.
+    """
+    from unstale.experiments.request import keep_request
+
+    words: dict[str, Any] = {"method": method, "workers": workers, "seed": seed}
+    if resume is not None:
+        return _go_on(resume, settings, {"task": task, **words}, out, checkpoint_every, quiet, json)
+    if task is None:
+        raise ArgumentError("train must be given a task, such as digits, or --resume FOLDER; see `unstale tasks`")
+    if checkpoint_every is not None and out is None:
+        raise ArgumentError(f"--checkpoint-every must come with --out, got {checkpoint_every} alone; add --out FOLDER")
     made = settings.make_task(task)
-    plan = Plan(task=made, method=get(method), workers=workers, seed=seed, **settings.plan(made))
+    request = settings.request(task, made, **words)
+    plan = request.plan(made)
+    checkpoints = None if out is None else _checkpoints(out, checkpoint_every)
     if out is not None:
         _check_free(out)
-    kept = ["nothing is kept without --out" if out is None else f"nothing could be saved in {out}"]
-    with running(lambda: kept[0]):
-        try:
-            run = simulate(plan, () if quiet else (ProgressBar(),))
-        except Interrupted as interrupted:
-            if out is not None:
-                interrupted.run.save(out)
-                kept[0] = f"{len(interrupted.run.history):,} pushes are saved in {out}"
-            raise
-        if out is not None:
-            run.save(out)
-    _report(run, out, quiet, json)
+        keep_request(out, request)
+    return carry_out(plan, out, checkpoints, None, quiet, json)
 
 
-def summary_line(config: Any, summary: Any) -> str:
-    """A run in one sentence, from what is saved of it."""
-    task, method = config["task"], config["method"]
-    unit = " %" if task.get("score_name") == "accuracy" else ""
-    end = "" if summary["status"] == "finished" else f", {summary['status']}"
-    return (
-        f"{task.get('name')} / {task.get('model_name')}, {method.get('name', 'custom')}, N = {config['workers']}, "
-        f"seed {config['seed']}: {task.get('score_name')} {summary['score']:.4g}{unit}"
-        f"{' (diverged)' if summary['diverged'] else ''}{end}; {summary['pushes']:,} pushes in "
-        f"{summary['seconds']:.1f} s, mean delay {summary['mean_delay']:.1f}, "
-        f"mean normalised gap {summary['mean_normalised_gap']:.3g}"
-    )
+def _go_on(
+    folder: Path,
+    settings: Settings,
+    words: Mapping[str, Any],
+    out: Path | None,
+    checkpoint_every: int | None,
+    quiet: bool,
+    json: bool,
+) -> None:
+    """The rest of the run in ``folder``."""
+    from unstale.checkpoint import numbers
+    from unstale.describe import changes
+    from unstale.experiments.request import CHECKPOINTS, request_of
+    from unstale.record import Run
+    from unstale.storage import CONFIG
+
+    if out is not None and out.resolve() != folder.resolve():
+        raise ArgumentError(f"--out must be the folder of --resume, {folder}, got {out}; leave it out")
+    if (folder / CONFIG).exists() and (run := Run.load(folder)).status == "finished":
+        if not quiet and not json:
+            say(f"{folder} holds a finished run: there is nothing to resume")
+        return report(run, folder, quiet, json)
+    request = request_of(folder)
+    for change in changes(request.describe(), settings.changed(request, **words).describe()):
+        raise ArgumentError(f"--resume must go on with the settings of {folder}, but {change}; leave that out")
+    begun = numbers(folder / CHECKPOINTS)
+    # A run that was killed before its first checkpoint begins anew.
+    checkpoints = None if begun and checkpoint_every is None else _checkpoints(folder, checkpoint_every)
+    return carry_out(request.plan(), folder, checkpoints, folder / CHECKPOINTS if begun else None, quiet, json)
+
+
+def _checkpoints(folder: Path, every: int | None) -> Checkpoints:
+    from unstale.checkpoint import Checkpoints
+    from unstale.experiments.request import CHECKPOINTS
+
+    if every is None:
+        return Checkpoints(folder / CHECKPOINTS)
+    if every < 1:
+        raise ArgumentError(f"--checkpoint-every must be at least 1, got {every}; pass 1 or more")
+    return Checkpoints(folder / CHECKPOINTS, pushes=every, seconds=None)
 
 
 def _check_free(out: Path) -> None:
     """Better now than after the training."""
+    from unstale.checkpoint import numbers
+    from unstale.experiments.request import CHECKPOINTS
     from unstale.experiments.store import COMPARISON
     from unstale.storage import CONFIG, usable_folder
 
+    if numbers(out / CHECKPOINTS):
+        raise StoreError(
+            f"{out} holds an unfinished run; go on with it ({resume_command(out)}), or choose another folder for --out"
+        )
     for name, what in ((CONFIG, "a run"), (COMPARISON, "a comparison")):
         if (out / name).exists():
             raise StoreError(f"{out} holds {what} already; choose another folder for --out")
     usable_folder(out)
-
-
-def _report(run: Run, out: Path | None, quiet: bool, json: bool) -> None:
-    if json:
-        print_json({"config": dict(run.config), "summary": run.summary(), "folder": None if out is None else str(out)})
-    elif not quiet:
-        say(summary_line(run.config, run.summary()))
-        say(f"gradients: {run.config['strategy']} ({run.config['strategy_reason']})")
-        if out is not None:
-            say(f"saved in {out}; draw it with: unstale show {out}")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from unstale import checks
 from unstale.callbacks import Callback
+from unstale.checkpoint import Checkpoints
+from unstale.engines.arrange import arranged
 from unstale.engines.base import Plan
 from unstale.engines.gradients import Strategy
 from unstale.engines.live import Live, LiveRun, conducted, launch_processes
@@ -18,7 +21,7 @@ from unstale.tasks import Task
 
 __all__ = ["ENGINES", "LiveRun", "Plan", "Strategy", "launch", "simulate", "train"]
 
-LAUNCHERS: dict[str, Callable[[Plan, Live, tuple[Callback, ...]], LiveRun]] = {"processes": launch_processes}
+LAUNCHERS: dict[str, Callable[..., LiveRun]] = {"processes": launch_processes}
 ENGINES = ("simulate", *LAUNCHERS)
 
 
@@ -30,6 +33,8 @@ def train(
     engine: str = "simulate",
     callbacks: Sequence[Callback] = (),
     progress: bool = False,
+    checkpoints: Checkpoints | None = None,
+    resume: str | Path | None = None,
     **plan: Any,
 ) -> Run:
     """Train a task with a method on so many workers.
@@ -39,6 +44,9 @@ def train(
     workers: how many, N ≥ 1.
     engine: "simulate", or "processes": real workers on this machine.
     callbacks: see `Callback`; progress: show a progress bar on standard error.
+    checkpoints: where and how often to write what a run needs to go on; see `unstale.Checkpoints`.
+    resume: a folder of checkpoints: go on from the newest whole one, and write more there. Everything else must be as
+        it was then, and so is the run, to the bit: with its history from the start, and seconds that add up.
 
     And, by keyword (`Plan`):
     clock: how long a gradient takes (default ``Gamma(cv=0.1)``). lr: η, a `Recipe`, or a function of progress (epochs).
@@ -56,16 +64,19 @@ def train(
     events. threads: of torch, in each. devices: where they compute, in turns. pace: a clock, in seconds, that says how
     long each gradient takes at least.
 
-    Raises `ArgumentError` for an argument that breaks a rule; `Interrupted`, carrying the run so far, on Ctrl-C.
+    Raises `ArgumentError` for an argument that breaks a rule; `StoreError` for a folder that cannot be used, or has no
+    checkpoint to resume; `Interrupted`, carrying the run so far, on Ctrl-C.
     """
     checks.choice("engine", engine, ENGINES)
-    chosen, live, watching = _arranged("train", task, method, workers, callbacks, plan, progress=progress)
-    if engine == "simulate":
-        if live != Live():
-            given = next(name for name in Live.__dataclass_fields__ if name in plan)
-            raise ArgumentError(f"{given} is for real workers, but engine is 'simulate'; leave it out")
-        return simulate(chosen, watching)
-    return conducted(LAUNCHERS[engine](chosen, live, watching))
+    given = {"task": task, "method": get(method), "workers": workers, **plan}
+    watched: dict[str, Any] = {"callbacks": callbacks, "progress": progress}
+    found = arranged("train", given, **watched, checkpoints=checkpoints, resume=resume)
+    if engine in LAUNCHERS:
+        return conducted(LAUNCHERS[engine](*found))
+    if found.live != Live():
+        name = next(name for name in Live.__dataclass_fields__ if name in plan)
+        raise ArgumentError(f"{name} is for real workers, but engine is 'simulate'; leave it out")
+    return simulate(found.plan, found.callbacks, checkpoints=found.checkpoints, resume=found.resume)
 
 
 def launch(
@@ -76,6 +87,8 @@ def launch(
     engine: str = "processes",
     callbacks: Sequence[Callback] = (),
     progress: bool = False,
+    checkpoints: Checkpoints | None = None,
+    resume: str | Path | None = None,
     **plan: Any,
 ) -> LiveRun:
     """Start training on real workers, and answer at once: a `LiveRun` to look at, to scale, to stop, and to wait for.
@@ -83,36 +96,6 @@ def launch(
     Arguments as for `train`, which is ``launch(…).result()`` with signals handled.
     """
     checks.choice("engine", engine, LAUNCHERS)
-    chosen, live, watching = _arranged("launch", task, method, workers, callbacks, plan, progress=progress)
-    return LAUNCHERS[engine](chosen, live, watching)
-
-
-def _arranged(
-    name: str,
-    task: Task,
-    method: str | Method,
-    workers: int,
-    callbacks: Sequence[Callback],
-    arguments: dict[str, Any],
-    *,
-    progress: bool,
-) -> tuple[Plan, Live, tuple[Callback, ...]]:
-    """What is to be done, how, and who looks on."""
-    hows, whats = Live.__dataclass_fields__, Plan.__dataclass_fields__
-    unknown = sorted(set(arguments) - {*hows, *whats})
-    if unknown:
-        known = ", ".join(sorted({*hows, *whats}))
-        raise ArgumentError(f"{name}() has no argument {unknown[0]!r}; it takes {known}, engine, callbacks, progress")
-    if isinstance(callbacks, Callback) or not isinstance(callbacks, Iterable):
-        raise ArgumentError(f"callbacks must be a list of Callback, got {callbacks!r}; put it into one")
-    strangers = [callback for callback in callbacks if not isinstance(callback, Callback)]
-    if strangers:
-        raise ArgumentError(f"callbacks must be a list of Callback, got {strangers[0]!r} in it")
-    what = {key: value for key, value in arguments.items() if key in whats}
-    how = {key: value for key, value in arguments.items() if key in hows}
-    plan, live = Plan(task=task, method=get(method), workers=workers, **what), Live(**how)
-    if progress:
-        from unstale.progress import ProgressBar
-
-        callbacks = (*callbacks, ProgressBar())
-    return plan, live, tuple(callbacks)
+    given = {"task": task, "method": get(method), "workers": workers, **plan}
+    watched: dict[str, Any] = {"callbacks": callbacks, "progress": progress}
+    return LAUNCHERS[engine](*arranged("launch", given, **watched, checkpoints=checkpoints, resume=resume))

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
 
 from unstale.callbacks import Callback
+from unstale.checkpoint import Checkpoints
 from unstale.describe import Plain
 from unstale.engines.allocator import memory_kept
 from unstale.engines.base import Plan
@@ -30,9 +33,16 @@ from unstale.tickets import Ticket
 __all__ = ["Simulation", "prepared", "simulate"]
 
 
-def simulate(plan: Plan, callbacks: tuple[Callback, ...] = ()) -> Run:
-    """Run ``plan`` in the simulator. Raises `Interrupted`, which carries the run so far, on Ctrl-C."""
+def simulate(
+    plan: Plan,
+    callbacks: tuple[Callback, ...] = (),
+    *,
+    checkpoints: Checkpoints | None = None,
+    resume: Path | None = None,
+) -> Run:
+    """Run ``plan`` in the simulator; see `Engine`."""
     with _simulation(plan, callbacks) as simulation, interrupts_between_pushes() as let_through:
+        simulation.keep_in(checkpoints, resume)
         run = simulation.run(let_through)
         try:
             let_through()
@@ -87,18 +97,24 @@ class Simulation(Training):
 
     def train(self, let_through: Callable[[], None]) -> None:
         """See `Training`."""
-        self.start()
+        if self._planner is None:
+            self.start()
         while self._events:
             let_through()
             self._step()
             self.evaluate_if_due()
+            self.keep_if_due()
 
     def start(self) -> None:
         """Every worker pulls; then it is settled how their gradients are computed."""
         for worker in self.server.workers:
             self._start(worker, self.server.pull(worker))
         self.strategy, self.chosen = self.choose(self.plan.pushes)
-        self._planner = Planner(Crew(self.plan, self.module, self.server.layout, self.strategy))
+        self._planner = self._new_planner()
+        self.whole = True
+
+    def _new_planner(self) -> Planner:
+        return Planner(Crew(self.plan, self.module, self.server.layout, self.strategy))
 
     def choose(self, pushes: int) -> Chosen:
         """The strategy for so many gradients, tried on the first tickets."""
@@ -124,6 +140,7 @@ class Simulation(Training):
         if ticket is None or ticket.number != number:
             heapq.heappop(self._events)
             return  # cancelled on the way: the worker has started on another one since, or waits
+        self.whole = False
         self.now = now
         computed = clipped(self._planner.gradient(ticket, len(self._out), self._soonest), self.plan.clip)
         heapq.heappop(self._events)
@@ -165,6 +182,29 @@ class Simulation(Training):
         done = self.now + self._durations.duration(worker, self._jobs[worker])
         self._jobs[worker] += 1
         heapq.heappush(self._events, (done, worker, ticket.number))
+
+    def state_dict(self) -> dict[str, Any]:
+        """See `Training`; the events to come, and how gradients are computed, with those that are there already."""
+        assert self._planner is not None
+        return {
+            **super().state_dict(),
+            "events": [list(event) for event in self._events],
+            "jobs": [[worker, jobs] for worker, jobs in self._jobs.items()],
+            "strategy": asdict(self.strategy),
+            "chosen": self.chosen,
+            "planner": self._planner.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from there."""
+        super().load_state_dict(state)
+        self._events = [(time, worker, number) for time, worker, number in state["events"]]
+        self._jobs = Counter(dict(state["jobs"]))
+        self._out = {ticket.worker: ticket for ticket in self.server.outstanding()}
+        self.strategy, self.chosen = Strategy(**state["strategy"]), state["chosen"]
+        self._planner = self._new_planner()
+        self._planner.load_state_dict(state["planner"], self.plan.device)
+        self.whole = True
 
     def means(self) -> dict[str, Plain]:
         """How it was computed: with that in the plan, it is computed so again."""

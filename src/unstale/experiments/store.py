@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
 
-from unstale.describe import Plain
+from unstale.describe import Plain, changes
 from unstale.errors import StoreError
 from unstale.experiments.outline import Outline, Trial
 from unstale.record import Run
@@ -30,7 +30,6 @@ COMPARISON, RUNS, RECORD = "comparison.json", "runs", "config.json"
 STRATEGY, SESSIONS = "strategy.json", "sessions.json"
 _UNFINISHED = ".writing-"  # what `written` calls a folder that is not complete
 _SHOWN = 12
-_ABSENT = object()
 T = TypeVar("T")
 
 
@@ -203,26 +202,10 @@ class Store:
             raise StoreError(f"{folder} holds {min(strangers)!r}, and no {self.kind}; choose a new or an empty folder")
 
     def _check_same(self, here: Mapping[str, Any]) -> None:
-        changes = list(_changes(self.document()["specification"], json.loads(json.dumps(here))))
-        if changes:
-            more = f", and {len(changes) - _SHOWN} more" if len(changes) > _SHOWN else ""
+        found = list(changes(self.document()["specification"], json.loads(json.dumps(here))))
+        if found:
+            more = f", and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
             raise StoreError(
-                f"{self.folder} holds another {self.kind}: {'; '.join(changes[:_SHOWN])}{more}; "
+                f"{self.folder} holds another {self.kind}: {'; '.join(found[:_SHOWN])}{more}; "
                 "choose another folder, or go back to the old settings"
             )
-
-
-def _changes(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """Each setting that differs: "settings.epochs was 30, now 20"."""
-    for key in dict.fromkeys([*old, *new]):
-        before, after = old.get(key, _ABSENT), new.get(key, _ABSENT)
-        if isinstance(before, Mapping) and isinstance(after, Mapping):
-            yield from _changes(before, after, f"{prefix}{key}.")
-        elif before != after:
-            yield f"{prefix}{key} was {_brief(before)}, now {_brief(after)}"
-
-
-def _brief(value: Any) -> str:
-    if value is _ABSENT:
-        return "absent"
-    return f"{value.get('type', 'given')}(…)" if isinstance(value, Mapping) else repr(value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import types
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -90,6 +90,14 @@ class Auto:
     _seen: int = field(default=0, repr=False)
     _blocks: Blocks = field(default_factory=Blocks, repr=False)
     _compiled: Compiled = field(default_factory=Compiled, repr=False)
+
+    def state_dict(self) -> dict[str, int]:
+        """What decides from which push on it compiles: that must not change where a run is taken up again."""
+        return {"seen": self._seen}
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Go on from there."""
+        self._seen = state.get("seen", 0)
 
     def run(self, program: Program, operands: Operands) -> dict[str, float]:
         """See `Executor`."""

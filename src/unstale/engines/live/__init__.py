@@ -9,6 +9,7 @@ from pathlib import Path
 
 from unstale import checks
 from unstale.callbacks import Callback
+from unstale.checkpoint import Checkpoints
 from unstale.clocks import Clock
 from unstale.engines.base import Plan
 from unstale.engines.live.conductor import Conductor
@@ -44,13 +45,23 @@ class Live:
         if self.pace is not None and not isinstance(self.pace, Clock):
             raise ArgumentError(f"pace must be a clock, such as unstale.clocks.Gamma(mean=0.05), got {self.pace!r}")
 
-    @property
-    def log(self) -> EventLog:
-        """A new log."""
-        return EventLog(None if self.record is None else Path(self.record))
+    def log(self, checkpoints: Path | None, *, more: bool) -> EventLog:
+        """Of the events: by default beside the checkpoints, if there are any, for they count on it."""
+        if self.record is not None:
+            return EventLog(Path(self.record), more=more)
+        return EventLog(None if checkpoints is None else checkpoints / "events", more=more)
 
 
-def launch_processes(plan: Plan, live: Live, callbacks: tuple[Callback, ...] = ()) -> LiveRun:
-    """Start ``plan`` on processes of this machine."""
+def launch_processes(
+    plan: Plan,
+    live: Live,
+    callbacks: tuple[Callback, ...] = (),
+    checkpoints: Checkpoints | None = None,
+    resume: Path | None = None,
+) -> LiveRun:
+    """Start ``plan``, or go on with it, on processes of this machine."""
     fleet = partial(Processes, threads=live.threads, devices=live.devices, pace=live.pace)
-    return LiveRun(Conductor(plan, fleet, live.patience, live.log, callbacks, engine="processes"))
+    kept = resume if checkpoints is None else Path(checkpoints.folder)
+    log = live.log(kept, more=resume is not None)
+    conductor = Conductor(plan, fleet, live.patience, log, callbacks, engine="processes")
+    return LiveRun(conductor, checkpoints, resume)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import queue
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import singledispatchmethod
 from typing import Any
 
@@ -48,8 +48,9 @@ class Conductor(Training):
         self.members: dict[int, Member] = {}
         self.asked: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self.fleet = fleet(plan, self.server)
-        self._started = time.monotonic()
+        self._zero = time.monotonic()
         self._stopping, self.signal = "", 0
+        self._resumed: dict[int, Ticket] | None = None
         self._halt = 0.0
 
     # What others ask, from their threads: it is done between two pushes.
@@ -100,24 +101,50 @@ class Conductor(Training):
 
     def train(self, let_through: Callable[[], None]) -> None:
         """See `Training`."""
-        for worker in self.server.workers:
-            self.members[worker] = Member(worker)
-            self._note("join", worker)
-            self._launch(worker)
+        self._begin()
         while not self._over():
             let_through()
             self._do_what_is_asked()
             for message in self.fleet.wait(self._wait()):
                 self._hear(message)
                 self.evaluate_if_due()
+                self.keep_if_due()
             self._look_around()
             self.log.write_if_due()
         if self._stopping:
             raise KeyboardInterrupt if self._stopping == "interrupted" else StopRun
 
+    def _begin(self) -> None:
+        for worker in self.server.workers:
+            if not self._resumed:
+                self._note("join", worker)
+            self.members.setdefault(worker, Member(worker))
+            self._launch(worker)
+        self.whole = True
+
+    def state_dict(self) -> dict[str, Any]:
+        """See `Training`; and how far the log is, of which all is on the disk then."""
+        self.log.write()
+        members = [self.members[worker].state_dict() for worker in sorted(self.members)]
+        return {**super().state_dict(), "now": self.clock(), "events": self.log.next, "members": members}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from there: the same workers, under new processes, with the tickets that they had."""
+        super().load_state_dict(state)
+        self._zero = time.monotonic() - self.now
+        self.members = {found["worker"]: Member.of(found) for found in state["members"]}
+        self._resumed = {ticket.worker: ticket for ticket in self.server.outstanding()}
+        self.log.go_on(self.now, state["events"])
+
+    def checkpoint(self) -> None:
+        """Write one now. Raises `ArgumentError` where there is no place for it."""
+        if self._keeper.checkpoints is None:
+            raise ArgumentError("checkpoints must be given when a run is launched, to write one, got none")
+        self._keeper.keep(self)
+
     def clock(self) -> float:
         """Seconds since the start; also the time of what is recorded now."""
-        self.now = time.monotonic() - self._started
+        self.now = time.monotonic() - self._zero
         return self.now
 
     def extras(self) -> dict[str, Any]:
@@ -186,7 +213,11 @@ class Conductor(Training):
             self.server.join(message.worker)
             self._note("join", message.worker)
         member.become("idle", self.clock())
-        self._pull([message.worker])
+        ticket = (self._resumed or {}).pop(message.worker, None)
+        if ticket is not None and self.server.counts(ticket):
+            self._send(member, ticket)
+        else:
+            self._pull([message.worker])
 
     @_hear.register
     def _(self, message: Arrived) -> None:
@@ -199,6 +230,7 @@ class Conductor(Training):
         ticket = ticket if current else ticket.renumbered(message.number)
         alone = not (self.server.waiting or member.leaving or self._stopping) and current
         computed, answer = message.computed, None
+        self.whole = False
         about: dict[str, Any] = {"buffers": computed.buffers, "memory": computed.memory if ticket.streamed else None}
         try:
             if alone:
@@ -259,6 +291,7 @@ class Conductor(Training):
 
     def _lose(self, member: Member, reason: str) -> None:
         """A worker is no more, or not to be trusted: its batch goes back, and it is started again, up to a limit."""
+        self.whole = True
         self.fleet.kill(member.worker)
         member.failures = [*member.failures, reason][-KEPT:]
         for callback in self.callbacks:
@@ -287,7 +320,7 @@ class Conductor(Training):
             self._note("flush", -1)
 
     def _note_push(self, kind: Kind, message: Arrived, ticket: Ticket, receipt: Receipt, answer: Ticket | None) -> None:
-        got, began, ended = (moment - self._started for moment in message.times)
+        got, began, ended = (moment - self._zero for moment in message.times)
         about = {"ticket": ticket.number, "batch": ticket.batch, "lr": receipt.lr or 0.0, "outcome": receipt.outcome}
         about |= {"got": got, "began": began, "ended": ended, "reply": -1 if answer is None else answer.number}
         self._note(kind, message.worker, **about)

@@ -7,12 +7,14 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
 
 import torch
 
 from unstale import checks
+from unstale.checkpoint import Checkpoints
 from unstale.describe import Plain
 from unstale.engines.allocator import memory_kept
 from unstale.engines.gradients.precision import tensor_cores
@@ -28,7 +30,14 @@ T = TypeVar("T")
 class LiveRun:
     """A training on real workers. It goes on in a thread of its own until all is trained, or until it is stopped."""
 
-    def __init__(self, conductor: Conductor) -> None:
+    def __init__(
+        self, conductor: Conductor, checkpoints: Checkpoints | None = None, resume: Path | None = None
+    ) -> None:
+        try:
+            conductor.keep_in(checkpoints, resume)
+        except BaseException:
+            conductor.close()
+            raise
         self._conductor = conductor
         self._run: Future[Run] = Future()
         # Workers die with the thread that started them, so this one has to live as long as they do.
@@ -56,6 +65,10 @@ class LiveRun:
     def stats(self) -> dict[str, Plain]:
         """How it goes: progress, pushes per second, and a line for each worker."""
         return self._ask(self._conductor.stats)
+
+    def checkpoint(self) -> None:
+        """Write a checkpoint now. Raises `ArgumentError` if the run was not told where to."""
+        self._ask(self._conductor.checkpoint)
 
     def stop(self) -> None:
         """End it early: gradients under way may still arrive, for as long as the grace lasts. `result` has the run."""

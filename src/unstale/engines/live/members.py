@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from unstale import checks
 from unstale.describe import Plain
@@ -14,6 +15,8 @@ from unstale.tickets import Ticket
 __all__ = ["Member", "Patience"]
 
 RECENT = 16  # of a worker's own durations, by which it is told that it takes too long
+
+_KEPT = ("worker", "pushes", "accepted", "dropped", "late", "delays", "restarts", "failures")
 
 State = Literal["starting", "idle", "busy", "silent", "down", "gone"]
 """silent: its ticket was taken from it. down: it will be started again. gone: it will not."""
@@ -92,6 +95,15 @@ class Member:
         if self.state == "down":
             return self.since + patience.back_off * 2.0 ** (self.restarts - 1)
         return None
+
+    def state_dict(self) -> dict[str, Any]:
+        """What outlives the process of the server."""
+        return {"state": self.state, **{name: getattr(self, name) for name in _KEPT}}
+
+    @classmethod
+    def of(cls, state: Mapping[str, Any]) -> Member:
+        """A member as it was; it has yet to be started."""
+        return cls(state=state["state"], **{name: state[name] for name in _KEPT})
 
     def report(self) -> dict[str, Plain]:
         """In numbers."""

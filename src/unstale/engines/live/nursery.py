@@ -1,6 +1,6 @@
 """A process that has imported what workers need, and forks one when it is asked to: in milliseconds, not seconds.
 
-``python -m unstale.engines.live.nursery``. It computes nothing itself, so nothing of torch's is at work in it when it
+``python -m unstale.engines.live``. It computes nothing itself, so nothing of torch's is at work in it when it
 forks. There is one for each process that trains, started when it is first needed; it dies with that process, and its
 workers die with it.
 """
@@ -20,7 +20,7 @@ import sys
 import threading
 from queue import SimpleQueue
 
-__all__ = ["Nursery", "nursery"]
+__all__ = ["Nursery", "main", "nursery"]
 
 REQUEST = struct.Struct("<cq")
 """b"s" (start) or b"k" (kill), and the worker's token."""
@@ -39,7 +39,7 @@ class Nursery:
         self._ended: dict[int, int] = {}
         mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket = mine
-        command = [sys.executable, "-m", "unstale.engines.live.nursery", str(os.getpid()), str(theirs.fileno())]
+        command = [sys.executable, "-m", "unstale.engines.live", str(os.getpid()), str(theirs.fileno())]
         # More threads than one when it forks would be asking for trouble.
         environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
         # A group of its own: Ctrl-C at a terminal is the trainer's to handle.
@@ -204,7 +204,3 @@ def _report(line: socket.socket, tokens: dict[int, int]) -> None:
         if not pid:
             return
         line.send(REPORT.pack(tokens.pop(pid), status))
-
-
-if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]), int(sys.argv[2])))
