@@ -99,7 +99,7 @@ def _compiled(best: Strategy, eager: float, seconds: float, trial: Trial, notes:
 
 
 def _candidates(out: int, threads: int, *, cuda: bool) -> list[Strategy]:
-    """Those that were best most often come first: slow networks leave no time for all of them."""
+    """The cheapest to try come first: slow networks leave no time for all of them."""
     threads = min(threads, out)
     lanes = sorted({min(n, out) for n in LANES})
     # A group for each thread, and one more whose gradients are committed meanwhile: else threads wait for tickets.
@@ -108,7 +108,8 @@ def _candidates(out: int, threads: int, *, cuda: bool) -> list[Strategy]:
     alone = [Strategy("batched", lanes=n) for n in lanes]
     if cuda:
         return [*(replace(s, graphs=True) for s in reversed(alone)), *several, *alone]
-    return [*several[:1], *([Strategy("threads", threads=threads)] if threads > 1 else []), *several[1:], *alone]
+    one_each = [Strategy("threads", threads=threads)] if threads > 1 else []
+    return sorted([*one_each, *several, *alone], key=lambda s: s.width)
 
 
 def _key(plan: Plan, module: nn.Module, layout: Layout, out: int, pushes: int, threads: int) -> str:
