@@ -196,7 +196,9 @@ def test_table_1_takes_the_best_trial_and_runs_it_on_every_seed(
     assert run.history["lr"].max() == pytest.approx(0.025)
     table = pd.read_csv(tmp_path / "table.csv")
     assert set(table["method"]) >= {"tuned_asgd", "ga", "dana_ga"}
-    assert written(tmp_path) == {"table.csv", "table.md", "claims.md"}
+    assert written(tmp_path) == {"table.csv", "table.md", "claims.md", "scores.png", "time.png"}
+    assert_drawn(tmp_path / "scores.png")
+    assert_drawn(tmp_path / "time.png")
 
 
 def test_table_1_without_a_tuner(unstale_command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

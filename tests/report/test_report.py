@@ -246,7 +246,7 @@ def test_markdown_runs_nothing_and_fetches_nothing() -> None:
 
 
 def test_what_is_no_result_is_refused(unstale_command: Command, tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="holds no comparison and no tuning"):
+    with pytest.raises(StoreError, match="holds no comparison, tuning or reproduction"):
         report(tmp_path)
     said = unstale_command("report", tmp_path)
     assert said.code == 2
