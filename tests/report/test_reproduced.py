@@ -139,3 +139,17 @@ def test_an_unfinished_table_1_is_shown_as_far_as_it_is(
     assert said.out.count("not tuned yet.") == 2
     assert pd.read_csv(tmp_path / "table.csv").empty
     assert "table4: No run has finished yet" in report(tmp_path).read_text("utf-8")
+
+
+def test_table_2_has_synchronous_adam_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("\n".join(f"line {k} of a text that is not long" for k in range(120)))
+    options = {"streams": 4, "root": str(tmp_path / "text")}
+    about: dict[str, Any] = {"seeds": 1, "epochs": 1, "batch_size": 4, "workers": [2, 4], "methods": ["adam"]}
+    made = reproduce(Order.of("table2", task_options=options, **about), tmp_path / "made")
+    assert made.failures == ()
+    curves = charts(report(tmp_path / "made").read_text("utf-8"))["curves"]["series"]
+    assert {series["name"]: series["dashed"] for series in curves} == {"adam": False, "sync_adam": True}
+    table = pd.read_csv(tmp_path / "made" / "results.csv").set_index(["method", "workers"])
+    assert ("sync_adam", 2) not in table.index
+    assert table["speedup"]["sync_adam", 4] == pytest.approx(1.0)
+    assert table["mean_delay"]["sync_adam", 4] == 0.0
