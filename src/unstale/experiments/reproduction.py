@@ -14,6 +14,7 @@ import pandas as pd
 from unstale.errors import StoreError
 from unstale.experiments import beside, claims, claims_page, paper, presets, results, tables
 from unstale.experiments.comparison import Comparison, publish
+from unstale.experiments.differences import differences
 from unstale.experiments.evidence import Evidence
 from unstale.experiments.outline import Outline
 from unstale.experiments.pool import Failure
@@ -43,7 +44,7 @@ class Reproduction:
     @property
     def differences(self) -> list[str]:
         """What was trained otherwise than in the paper."""
-        return presets.differences(self.preset, json.loads(json.dumps(self.workload)))
+        return differences(self.preset, json.loads(json.dumps(self.workload)), self.outline.task)
 
     @property
     def baseline(self) -> str:

@@ -102,4 +102,5 @@ def _tuner() -> Any:
 def _with(specification: Specification, momentum: float, lr: float) -> Specification:
     method = unstale.methods.nag_asgd(momentum=momentum)
     settings = {**specification.settings, "lr": dataclasses.replace(specification.settings["lr"], lr=lr)}
-    return Specification.of(specification.task, {TUNED: method}, specification.workers, specification.seeds, settings)
+    counts = specification.workers, specification.seeds
+    return Specification.of(specification.task, {TUNED: method}, *counts, settings, usual=specification.usual)
