@@ -138,6 +138,7 @@ def test_the_clock_is_an_option_of_every_table(unstale_command: Command, tmp_pat
         (["table4", "--clock", "sundial", "--out", "x"], "unknown clock 'sundial'"),
         (["table4", "--task-option", "depth=3", "--out", "x"], "options of task 'digits' must be among"),
         (["table4", "--epochs", "-1", "--out", "x"], "epochs must be"),
+        (["table6", "--task-option", r"root='/a\x00b'", "--out", "x"], "root must be a path, without NUL characters"),
     ],
 )
 def test_wrong_use(

@@ -36,7 +36,9 @@ def reproduce(order: Order, out: str | Path, jobs: int = 1, *, progress: bool = 
     Raises: ArgumentError for an order that cannot run here; StoreError if ``out`` cannot be written, or holds something
     else; KeyboardInterrupt on Ctrl-C, when finished runs are kept.
     """
-    return job(order, Path(out), "unstale.experiments.reproduce(…)").run(checks.whole("jobs", jobs, 1), progress)
+    return job(order, checks.path("out", out), "unstale.experiments.reproduce(…)").run(
+        checks.whole("jobs", jobs, 1), progress
+    )
 
 
 def job(order: Order, out: Path, command: str) -> Job:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from unstale import checks
 from unstale.errors import StoreError
 from unstale.experiments import claims_page, presets, reproduction
 from unstale.experiments.claims import TUNED, sentences
@@ -116,7 +117,7 @@ class Table1:
     @classmethod
     def load(cls, folder: str | Path, failures: tuple[Failure, ...] = ()) -> Table1:
         """From its folder; nothing is run. Raises `StoreError` if it holds no table 1, or a damaged one."""
-        folder = Path(folder)
+        folder = checks.path("folder", folder)
         names = workloads(folder)
         if not names:
             raise StoreError(f"{folder} holds no table 1; pass a folder that `unstale reproduce table1` has written")

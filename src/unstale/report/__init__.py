@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from unstale import checks
 from unstale.errors import StoreError
 from unstale.experiments.kinds import kind_of
 from unstale.report.compared import comparison_page
@@ -31,7 +32,7 @@ def report(folder: str | Path) -> Path:
     The file needs nothing else: no network, no other file. Raises `StoreError` if the folder holds none of these, or
     something damaged, or cannot be written.
     """
-    folder = Path(folder)
+    folder = checks.path("folder", folder)
     kind = kind_of(folder)
     if kind not in _PAGES:
         raise StoreError(
