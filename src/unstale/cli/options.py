@@ -78,8 +78,12 @@ class Settings:
         """The task. Raises `ArgumentError` for an unknown one, or for options that it does not have."""
         from unstale import tasks
 
+        return tasks.get(name, **self.task_options())
+
+    def task_options(self) -> dict[str, object]:
+        """Those that were given. Raises `ArgumentError` if they cannot be read."""
         given = {name: value for name, value in {"model": self.model, "root": self.data}.items() if value is not None}
-        return tasks.get(name, **{**given, **parse.named("--task-option", self.task_option or ())})
+        return {**given, **parse.named("--task-option", self.task_option or ())}
 
     def plan(self, task: Task) -> dict[str, Any]:
         """The keywords of `unstale.train`: what was given, else the task's recipe."""

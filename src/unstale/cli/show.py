@@ -144,7 +144,7 @@ def _show_table1(folder: Path, quiet: bool, json: bool) -> None:
 
 
 def _show_made(made: Reproduction | Table1, folder: Path, quiet: bool, json: bool) -> None:
-    from unstale.cli.reproduce import report_reproduction
+    from unstale.cli.reproduced import report_reproduction
 
     made.write()
     report_reproduction(made, folder, quiet, json)
