@@ -147,17 +147,19 @@ def measure(case: Case) -> Row:
 
 def main() -> None:
     options = parser(__doc__)
+    options.add_argument("--rows", type=int, default=len(FULL), help="only so many, the quickest first")
     options.add_argument("--child", choices=list(CHILDREN), help="measure in this process, and tell as JSON")
     options.add_argument("--case", type=json.loads, help="what to measure there, as JSON")
     given = options.parse_args()
     if given.child:
         print(json.dumps(CHILDREN[given.child](Case(**given.case))))
         return
+    cases = (QUICK if given.quick else FULL)[: given.rows]
     told = "VmHWM of the run less VmRSS before it, one fresh process each; gradients one by one"
     settings: Row = {"method": told, "states": "(2N + 8)·d float32", "activ.": "one gradient's peak less its d floats"}
     settings |= {"batch": "as published, or so many of the published; at a time: a micro-batch"}
     question = "Peak memory of the paper's largest models in the simulator, against the formula."
-    report("paper_scale", question, [measure(case) for case in (QUICK if given.quick else FULL)], settings=settings)
+    report("paper_scale", question, [measure(case) for case in cases], settings=settings)
 
 
 if __name__ == "__main__":
