@@ -24,7 +24,7 @@ readme: demo  ## the demo's picture and table in the README
 	$(BIN)/python docs/demo.py demo
 
 bench: $(STAMP)  ## every benchmark, small; benchmarks/README.md says what each one shows
-	for script in simulate server_step schedule memory startup; do $(BIN)/python benchmarks/$$script.py --quick || exit 1; done
+	for script in simulate server_step schedule memory startup paper_scale; do $(BIN)/python benchmarks/$$script.py --quick || exit 1; done
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

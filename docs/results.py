@@ -47,15 +47,26 @@ def _page(folder: Path, texts: list[Path]) -> None:
     page = ROOT / folder.name
     shutil.rmtree(page, ignore_errors=True)
     page.mkdir(parents=True)
-    pictures = {name: path for name in PICTURES for path in sorted(folder.rglob(name)) if "runs" not in path.parts}
+    pictures = {"-".join(path.relative_to(folder).parts): path for path in _pictures(folder)}
     for name, path in pictures.items():
         shutil.copyfile(path, page / name)
     for path in folder.glob("*.csv"):
         shutil.copyfile(path, page / path.name)
-    shown = "\n\n".join(f"![{PICTURES[name]}]({name})" for name in pictures)
+    shown = "\n\n".join(f"![{_caption(folder, path)}]({name})" for name, path in pictures.items())
     first, *rest = (path.read_text("utf-8").strip() for path in texts)
     head, _, body = first.partition("\n")
     (page / "README.md").write_text("\n\n".join([head, shown, body.strip(), *rest]) + "\n", "utf-8")
+
+
+def _pictures(folder: Path) -> list[Path]:
+    """Of the folder itself, and of the tuning of each workload, as table 1 has them."""
+    there = [folder / name for name in PICTURES] + sorted(folder.glob("*/tuning/heatmap.png"))
+    return [path for path in there if path.exists()]
+
+
+def _caption(folder: Path, path: Path) -> str:
+    workload = "" if path.parent == folder else f", {path.relative_to(folder).parts[0]}"
+    return f"{PICTURES[path.name]}{workload}"
 
 
 def _index() -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Callable, Iterable
+from os import PathLike
+from pathlib import Path
 from typing import TypeGuard
 
 from unstale.errors import ArgumentError
 
-__all__ = ["choice", "is_finite", "nonnegative", "number", "positive", "seed", "set_number", "truth", "whole"]
+__all__ = ["choice", "is_finite", "nonnegative", "number", "path", "positive", "seed", "set_number", "truth", "whole"]
 
 
 def is_finite(value: object) -> TypeGuard[float]:
@@ -63,6 +65,15 @@ def seed(value: object) -> int:
     if number >= 2**63:
         raise ArgumentError(f"seed must be below 2**63, got {number}; pass a smaller one")
     return number
+
+
+def path(name: str, value: object) -> Path:
+    """``value`` as a path that a system could have."""
+    if not isinstance(value, str | PathLike) or "\0" in str(value):
+        raise ArgumentError(
+            f"{name} must be a path, without NUL characters, got {value!r}; pass a file's or a folder's"
+        )
+    return Path(value)
 
 
 def choice(name: str, value: object, allowed: Iterable[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,11 +32,13 @@ if TYPE_CHECKING:
 __all__ = [
     "beside_figure",
     "curves_figure",
+    "curves_panels",
     "gap_figure",
     "gaps_figure",
     "pushes_figure",
     "run_figure",
     "scores_figure",
+    "scores_panels",
 ]
 
 _HOLLOW = "hollow: a run diverged"
@@ -63,6 +66,16 @@ def beside_figure(outline: Outline, results: pd.DataFrame, paper: pd.DataFrame, 
     theirs.set_title(f"paper: {paper['dataset'].iloc[0]} / {paper['model'].iloc[0]}", fontsize=10)
     as_percent(theirs)
     legend_beside(theirs, _HOLLOW)
+    return figure
+
+
+def scores_panels(title: str, parts: Sequence[tuple[Outline, pd.DataFrame]]) -> Figure:
+    """Final scores of several workloads, each with its results, in a panel each."""
+    figure, made = panels(title, columns=len(parts), sharey=False)
+    for axes, (outline, results) in zip(made, parts, strict=True):
+        _draw_ours(axes, outline, results)
+        axes.set_title(f"{outline.subject} ({outline.seed_count})", fontsize=10)
+    legend_beside(made[-1], _HOLLOW if any(bool(results["diverged"].any()) for _, results in parts) else None)
     return figure
 
 
@@ -139,6 +152,22 @@ def _draw_gaps(axes: Axes, epochs: pd.DataFrame) -> None:
 def curves_figure(outline: Outline, curves: pd.DataFrame, results: pd.DataFrame) -> Figure:
     """Score over simulated time at the largest number of workers, synchronous training beside the methods."""
     figure, (axes,) = _figure(outline, f"score over simulated time, N = {outline.largest}")
+    _draw_curves(axes, outline, curves, results)
+    legend_beside(axes)
+    return figure
+
+
+def curves_panels(title: str, parts: Sequence[tuple[Outline, pd.DataFrame, pd.DataFrame]]) -> Figure:
+    """The same for several workloads, each with its curves and results, in a panel each."""
+    figure, made = panels(f"{title}: score over simulated time", columns=len(parts), sharey=False)
+    for axes, (outline, curves, results) in zip(made, parts, strict=True):
+        _draw_curves(axes, outline, curves, results)
+        axes.set_title(f"{outline.subject}, N = {outline.largest} ({outline.seed_count})", fontsize=10)
+    legend_beside(made[-1])
+    return figure
+
+
+def _draw_curves(axes: Axes, outline: Outline, curves: pd.DataFrame, results: pd.DataFrame) -> None:
     draw_baseline(axes, baseline_scores(outline, results), outline.baseline_label)
     labels = list(dict.fromkeys(curves["method"]))
     for label in labels:
@@ -152,8 +181,6 @@ def curves_figure(outline: Outline, curves: pd.DataFrame, results: pd.DataFrame)
     axes.set_xlabel("simulated time (1 = mean time of one gradient)")
     axes.set_ylabel(f"test {outline.score_name}")
     axes.set_xlim(left=0)
-    legend_beside(axes)
-    return figure
 
 
 def run_figure(run: Run) -> Figure:

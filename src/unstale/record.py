@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
+from unstale import checks
 from unstale.describe import Plain
 
 if TYPE_CHECKING:
@@ -134,14 +135,14 @@ class Run:
         """
         from unstale.storage import save_run
 
-        return save_run(self, Path(folder), overwrite=overwrite)
+        return save_run(self, checks.path("folder", folder), overwrite=overwrite)
 
     @classmethod
     def load(cls, folder: str | Path) -> Run:
         """Read what `save` wrote; no code runs. Raises `StoreError` if it is missing or damaged."""
         from unstale.storage import load_run
 
-        return load_run(Path(folder))
+        return load_run(checks.path("folder", folder))
 
 
 def _mean(rows: pd.DataFrame, column: str) -> float:

@@ -14,6 +14,7 @@ from matplotlib.image import imread
 
 import unstale
 from tests.cli.run import Command, Said, finished, killed, start, wait_for_runs
+from unstale.engines import Plan, simulate
 from unstale.experiments import presets
 
 WIDTH = ("--task-option", "width=2")
@@ -138,6 +139,7 @@ def test_the_clock_is_an_option_of_every_table(unstale_command: Command, tmp_pat
         (["table4", "--clock", "sundial", "--out", "x"], "unknown clock 'sundial'"),
         (["table4", "--task-option", "depth=3", "--out", "x"], "options of task 'digits' must be among"),
         (["table4", "--epochs", "-1", "--out", "x"], "epochs must be"),
+        (["table6", "--task-option", r"root='/a\x00b'", "--out", "x"], "root must be a path, without NUL characters"),
     ],
 )
 def test_wrong_use(
@@ -166,11 +168,45 @@ def test_all_goes_on_after_what_cannot_run(
 ) -> None:
     monkeypatch.setattr(presets, "NAMES", ("table2", "table4", "figure_c8"))
     arguments = ("--workers", "2", "--methods", "ga,dana_ga", *TINY, "--out", tmp_path)
-    said: Said = unstale_command("reproduce", "all", *arguments)
-    assert said.code == 1
+    said: Said = unstale_command("reproduce", "all", *arguments, "--json")
+    assert said.code == 2  # Transformer-XL has no width: wrong use, and nothing else failed
     assert "error: table2 at scale text cannot run:" in said.err
     assert written(tmp_path / "table4") == TABLE
     assert written(tmp_path / "figure_c8") == FIGURE
+    told = json.loads(said.out)
+    assert list(told) == ["table2", "table4", "figure-c8"]
+    assert told["table2"]["error"].startswith("table2 at scale text cannot run:")
+    assert set(told["table4"]["files"]) == TABLE
+    assert told["figure-c8"]["failures"] == []
+
+
+def test_all_ends_with_1_where_a_run_has_failed(
+    unstale_command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(presets, "NAMES", ("table2", "table4", "table5"))
+    train = simulate
+
+    def fails_once(plan: Plan) -> unstale.Run:
+        if plan.task.model_name == "resnet8" and plan.workers == 2:
+            raise RuntimeError("out of luck")
+        return train(plan)
+
+    monkeypatch.setattr("unstale.experiments.worker.simulate", fails_once)
+    arguments = ("--workers", "2", "--methods", "ga", *TINY, "--out", tmp_path)
+    said = unstale_command("reproduce", "all", *arguments, "--json")
+    assert said.code == 1
+    failed = json.loads(said.out)["table4"]["failures"]
+    assert failed[0] == {"label": "ga", "workers": 2, "seed": 0, "reason": "RuntimeError: out of luck"}
+    assert "error: ga, N = 2, seed 0: RuntimeError: out of luck" in said.err
+
+
+@pytest.mark.parametrize("option", [["--data", "{}"], ["--task-option", "root={}"]])
+def test_where_the_data_are(unstale_command: Command, tmp_path: Path, option: list[str]) -> None:
+    given = [word.format(tmp_path / "nowhere") for word in option]
+    said = unstale_command("reproduce", "table4", "--scale", "paper", *given, "--out", tmp_path / "out")
+    assert (said.code, said.out) == (2, "")
+    assert f"CIFAR-10 is not in {tmp_path}/nowhere, which is not there" in said.err
+    assert not (tmp_path / "out").exists()
 
 
 def test_table_1_takes_the_best_trial_and_runs_it_on_every_seed(
@@ -196,7 +232,9 @@ def test_table_1_takes_the_best_trial_and_runs_it_on_every_seed(
     assert run.history["lr"].max() == pytest.approx(0.025)
     table = pd.read_csv(tmp_path / "table.csv")
     assert set(table["method"]) >= {"tuned_asgd", "ga", "dana_ga"}
-    assert written(tmp_path) == {"table.csv", "table.md", "claims.md"}
+    assert written(tmp_path) == {"table.csv", "table.md", "claims.md", "scores.png", "time.png"}
+    assert_drawn(tmp_path / "scores.png")
+    assert_drawn(tmp_path / "time.png")
 
 
 def test_table_1_without_a_tuner(unstale_command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,7 @@ def test_the_catalogue_is_complete() -> None:
     assert set(names()) == {
         *("asgd", "heavy_ball_asgd", "nag_asgd", "sa", "ga", "dana", "dana_sa", "dana_ga", "multi_asgd", "dana_slim"),
         *("dc_asgd", "dana_dc", "delay_adaptive", "sync", "backup", "fedbuff"),
-        *("adam", "sa_adam", "ga_adam"),
+        *("adam", "sa_adam", "ga_adam", "sync_adam"),
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -51,16 +52,41 @@ def test_server_reproduces_the_equations(spec: str, workers: int) -> None:
 
 
 def test_every_method_that_never_waits_has_a_reference() -> None:
-    """`sync` and `backup` are checked as rounds below; layer-wise GA with one layer is global GA."""
-    assert set(METHODS) - set(REFERENCES) == {"sync", "backup", "ga(per=layer)", "ga_adam(per=layer)"}
+    """Rounds are checked as such below; layer-wise GA with one layer is global GA."""
+    rounds = {name for name, _, _ in ROUNDS}
+    assert set(METHODS) - set(REFERENCES) == {*rounds, "ga(per=layer)", "ga_adam(per=layer)"}
 
 
-@pytest.mark.parametrize(("name", "spare"), [("sync", 0), ("backup", 1)])
-def test_rounds_are_nesterov_on_the_mean(name: str, spare: int) -> None:
+def nesterov(theta: Vector) -> torch.optim.Optimizer:
+    return torch.optim.SGD([torch.from_numpy(theta)], lr=0.1, momentum=0.9, nesterov=True)
+
+
+def adam(theta: Vector) -> torch.optim.Optimizer:
+    return torch.optim.Adam([torch.from_numpy(theta)], lr=0.1)
+
+
+def adamw(theta: Vector) -> torch.optim.Optimizer:
+    return torch.optim.AdamW([torch.from_numpy(theta)], lr=0.1, weight_decay=0.01)
+
+
+ROUNDS: list[tuple[str, int, Callable[[Vector], torch.optim.Optimizer]]] = [
+    ("sync", 0, nesterov),
+    ("backup", 1, nesterov),
+    ("sync_adam", 0, adam),
+    ("sync_adam(decoupled=True)", 0, adamw),
+]
+
+
+@pytest.mark.parametrize(("name", "spare", "optimizer"), ROUNDS)
+def test_rounds_are_torchs_steps_on_the_mean(
+    name: str, spare: int, optimizer: Callable[[Vector], torch.optim.Optimizer]
+) -> None:
     workers, decay = 4, 0.01
     theta = np.random.default_rng(0).normal(size=SIZE)
     server = Server(torch.from_numpy(theta.copy()), name, workers, weight_decay=decay)
-    v = np.zeros(SIZE)
+    steps = optimizer(theta)  # moves theta itself
+    (group,) = steps.param_groups
+    coupled = 0.0 if group["weight_decay"] else decay
     for update in range(100):
         first = update % workers if spare else 0
         order = [(first + k) % workers for k in range(workers)]
@@ -75,10 +101,10 @@ def test_rounds_are_nesterov_on_the_mean(name: str, spare: int) -> None:
             late = k >= workers - spare
             assert receipt.outcome == ("dropped" if late else "applied" if k == workers - spare - 1 else "held")
             if not late:
-                gradients.append(g + decay * theta)
-        mean = np.mean(gradients, axis=0)
-        v = 0.9 * v + mean
-        theta = theta - rate(update) * (mean + 0.9 * v)
+                gradients.append(g + coupled * theta)
+        group["params"][0].grad = torch.from_numpy(np.mean(gradients, axis=0))
+        group["lr"] = rate(update)
+        steps.step()
     np.testing.assert_allclose(server.params.numpy(), theta, rtol=1e-9)
 
 

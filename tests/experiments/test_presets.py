@@ -4,7 +4,8 @@ import pytest
 
 from unstale import methods
 from unstale.errors import ArgumentError, UnknownNameError
-from unstale.experiments import PAPER, Order, paper, presets
+from unstale.experiments import PAPER, Order, Trial, paper, presets
+from unstale.experiments.differences import differences
 from unstale.schedules import Recipe
 
 TRAINED = [name for name in presets.NAMES if name != "table1"]
@@ -68,17 +69,75 @@ def test_the_published_workloads(
 
 def test_what_differs_is_computed() -> None:
     preset = presets.get("table4")
-    assert presets.differences(preset, preset.workload("paper")) == []
-    assert presets.differences(preset, preset.workload("digits")) == [
+    assert differences(preset, preset.workload("paper")) == []
+    assert differences(preset, preset.workload("digits")) == [
         "task: digits here, cifar10 in the paper [P]",
         "model: resnet8 here, resnet20 in the paper [P]",
         "epochs: 30 here, 160 in the paper [A]",
         "batch_size: 32 here, 128 in the paper [A]",
     ]
     changed = {**preset.workload("paper"), "decay_at": [0.25]}
-    assert presets.differences(preset, changed) == [
+    assert differences(preset, changed) == [
         "decay_at: 25% of the training here, 50%, 75% of the training in the paper [A]"
     ]
+
+
+def test_what_only_the_task_knows_is_told_too() -> None:
+    """Augmentation, streams, and what the small model has instead of the options that the preset leaves out."""
+    lines = {}
+    for name, scale in (("table4", "digits"), ("table6", "digits"), ("table2", "text")):
+        order = Order.of(name, scale)
+        lines[name] = differences(order.preset, order.workload, order.specification().task.describe())
+    assert "augmentation: none here, pad, crop and mirror in the paper [M]" in lines["table4"]
+    assert "train_size: 6000 here, all in the paper" in lines["table6"]
+    assert "width: 128 here, the model's own in the paper" in lines["table6"]
+    assert "streams: 64 here, 1 in the paper [A]" in lines["table2"]
+    assert "length: 4 epochs here, 200,000 steps in the paper [A]" in lines["table2"]
+    told = [line for line in lines["table2"] if line.split(":")[0] in ("target", "memory", "dropout")]
+    assert told == [
+        "target: 32 here, 150 in the paper [A]",
+        "memory: 32 here, 150 in the paper [A]",
+        "dropout: 0.0 here, 0.1 in the paper [A]",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"type": "PadCropFlip", "padding": 4}, []),
+        (
+            {"type": "RandomResizedCropFlip"},
+            ["augmentation: resized random crop and mirror here, pad, crop and mirror in the paper [M]"],
+        ),
+        ("somebody.elses", ["augmentation: somebody.elses here, pad, crop and mirror in the paper [M]"]),
+    ],
+)
+def test_at_the_papers_size_only_what_the_task_does_otherwise_differs(change: object, line: list[str]) -> None:
+    order = Order.of("table4", "paper", task_options={"root": "/data/cifar10"}, device="cuda")
+    assert differences(order.preset, order.workload, {"name": "cifar10", "augment": change}) == line
+
+
+def test_momentum_reaches_every_method_that_has_one() -> None:
+    made = Order.of("table4", "digits", momentum=0.5, methods=["asgd", "ga", "dana_ga(momentum=0.7)"]).specification()
+    told = {
+        label: made.plan(Trial(label, 4, 0)).describe()["method"]["update"].get("momentum")  # type: ignore[index,union-attr,call-overload]
+        for label in ("asgd", "ga", "dana_ga(momentum=0.7)", "nag_asgd", "sync")
+    }
+    assert told == {"asgd": None, "ga": 0.5, "dana_ga(momentum=0.7)": 0.7, "nag_asgd": 0.5, "sync": 0.5}
+    preset = presets.get("table4")
+    assert differences(preset, {**preset.workload("paper"), "momentum": 0.5}) == [
+        "momentum: 0.5 here, 0.9 in the paper [M]"
+    ]
+    with pytest.raises(ArgumentError, match="momentum must be"):
+        Order.of("table4", "digits", momentum=1.5).specification()
+
+
+def test_a_comparison_with_another_baseline_is_another_comparison() -> None:
+    """Also where none of the compared methods has a momentum."""
+    usual = Order.of("table4", "digits", methods=["asgd"]).specification().describe()
+    changed = Order.of("table4", "digits", methods=["asgd"], momentum=0.5).specification().describe()
+    assert usual != changed
+    assert "compared_with" not in usual
 
 
 @pytest.mark.parametrize(("name", "scale"), [(n, s) for n in TRAINED if n != "table2" for s in ("digits",)])

@@ -13,7 +13,7 @@ from tests.cli.run import Command
 from tests.experiments import frames
 from tests.experiments.pieces import FAILING
 from tests.report.browser import driven, needs_browser, seen
-from unstale.errors import StoreError
+from unstale.errors import ArgumentError, StoreError
 from unstale.experiments import Comparison, Specification
 from unstale.experiments.conduct import open_store
 from unstale.report import report
@@ -246,11 +246,32 @@ def test_markdown_runs_nothing_and_fetches_nothing() -> None:
 
 
 def test_what_is_no_result_is_refused(unstale_command: Command, tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="holds no comparison and no tuning"):
+    with pytest.raises(StoreError, match="holds no comparison, tuning or reproduction"):
         report(tmp_path)
     said = unstale_command("report", tmp_path)
     assert said.code == 2
     assert not list(tmp_path.iterdir())
+
+
+def test_notes_that_are_no_text_are_named(unstale_command: Command, folder: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    for name in ("notes.md", "claims.md"):
+        (copy / name).write_bytes(b"# Notes\n\xff\xfe\n")
+        said = unstale_command("report", copy)
+        assert (said.code, said.out) == (2, "")
+        assert f"error: {copy}/{name} must be UTF-8 text, but has 0xff at byte 8;" in said.err
+        assert said.err.count("\n") == 1
+        (copy / name).unlink()
+    assert not (copy / "report.html").exists()
+
+
+def test_a_folder_that_no_system_has_is_refused() -> None:
+    for read in (report, Comparison.load, unstale.Run.load):
+        with pytest.raises(ArgumentError, match="folder must be a path, without NUL characters"):
+            read("a\0b")
+    with pytest.raises(ArgumentError, match="out must be a path, without NUL characters"):
+        unstale.compare(unstale.tasks.quadratic(), "ga", 2, 1, "a\0b", **SMALL)
 
 
 def test_the_command_says_where_it_is(unstale_command: Command, folder: Path) -> None:

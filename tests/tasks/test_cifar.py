@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import pickle
+import shutil
 import tarfile
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +19,20 @@ import torch
 
 from tests.tasks.picture_files import Pixels, pixels, png, records, write_folders, write_parquet
 from unstale.errors import ArgumentError, DataError, UnknownNameError
-from unstale.tasks import Task, cifar10, cifar100
+from unstale.tasks import Task, cifar, cifar10, cifar100
 from unstale.tasks.batches import fingerprint
 
+PUBLISHED = cifar._TEN, cifar._HUNDRED
 TRAIN, TEST = pixels(10, seed=1), pixels(4, seed=2)
 LABELS, TEST_LABELS = [3, 1, 4, 1, 5, 9, 2, 6, 5, 3], [0, 9, 9, 2]
+
+
+@pytest.fixture(autouse=True)
+def _as_few_records_as_are_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    ten, hundred = PUBLISHED
+    few = replace(ten, train=dict.fromkeys(ten.train, 2), test={"test_batch.bin": 4})
+    monkeypatch.setattr(cifar, "_TEN", few)
+    monkeypatch.setattr(cifar, "_HUNDRED", replace(hundred, train={"train.bin": 10}, test={"test.bin": 4}))
 
 
 def binary(root: Path) -> Path:
@@ -161,8 +173,18 @@ def test_pickles_are_never_opened(tmp_path: Path, monkeypatch: Any, name: str, d
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
-        ("data_batch_2.bin", lambda raw: raw[:-1], "must hold records of 3,073 bytes, got 6,145 bytes"),
-        ("test_batch.bin", lambda raw: b"", "must hold records of 3,073 bytes, got 0 bytes"),
+        ("data_batch_2.bin", lambda raw: raw[:-1], "must hold 2 records of 3,073 bytes, got 6,145 bytes"),
+        (
+            "data_batch_2.bin",
+            lambda raw: raw[:3073],
+            "must hold 2 records of 3,073 bytes, got 3,073 bytes, which are 1 rec",
+        ),
+        (
+            "test_batch.bin",
+            lambda raw: raw + raw,
+            "must hold 4 records of 3,073 bytes, got 24,584 bytes, which are 8 rec",
+        ),
+        ("test_batch.bin", lambda raw: b"", "must hold 4 records of 3,073 bytes, got 0 bytes"),
         ("data_batch_5.bin", lambda raw: b"\x0a" + raw[1:], "must hold labels from 0 to 9, got 10"),
         ("data_batch_3.bin", None, "cannot be read .No such file or directory.; unpack cifar-10-binary.tar.gz again"),
         ("test_batch.bin", None, "cannot be read"),
@@ -270,6 +292,50 @@ def test_folders_that_are_no_classes_are_refused(tmp_path: Path) -> None:
     for number in range(10):
         (tmp_path / "test" / f"x{number}").rename(tmp_path / "test" / str(number))
     with pytest.raises(DataError, match=r"test/0/a.png cannot be decoded as a picture"):
+        cifar10(root=tmp_path)
+
+
+def test_the_published_numbers_of_records() -> None:
+    """Krizhevsky 2009: 50,000 and 10,000; a file that is cut between two records is no smaller data set."""
+    for kind in PUBLISHED:
+        assert (sum(kind.train.values()), sum(kind.test.values())) == (50_000, 10_000)
+
+
+def test_a_file_that_claims_to_be_huge_is_not_read(tmp_path: Path) -> None:
+    path = binary(tmp_path) / "data_batch_4.bin"
+    with path.open("r+b") as file:
+        file.truncate(2**40)  # takes no place on the disk
+    with pytest.raises(DataError, match=r"data_batch_4\.bin must hold 2 records .*, got 1,099,511,627,776 bytes"):
+        cifar10(root=tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["link", "loop", "pipe", "folder"])
+def test_what_is_called_a_picture_and_is_no_file_is_named(tmp_path: Path, kind: str) -> None:
+    strange = folders(tmp_path) / "train" / "class 4" / "z.png"
+    make = {
+        "link": lambda: strange.symlink_to(tmp_path / "nothing"),
+        "loop": lambda: strange.symlink_to(strange),
+        "pipe": lambda: os.mkfifo(strange),
+        "folder": lambda: strange.mkdir(),
+    }
+    make[kind]()
+    with pytest.raises(DataError, match=r"class 4/z\.png (must be a file, but is|cannot be read .Too many levels)"):
+        cifar10(root=tmp_path)
+
+
+def test_links_to_pictures_are_pictures(tmp_path: Path) -> None:
+    folders(tmp_path)
+    before = cifar10("mlp", tmp_path).train_size
+    linked = tmp_path / "train" / "class 4" / "z.png"
+    linked.symlink_to(tmp_path / "train" / "class 4" / "0.png")
+    assert cifar10("mlp", tmp_path).train_size == before + 1
+
+
+def test_a_class_folder_that_leads_nowhere_is_missing(tmp_path: Path) -> None:
+    folder = folders(tmp_path) / "train" / "class 4"
+    shutil.rmtree(folder)
+    folder.symlink_to(tmp_path / "nothing")
+    with pytest.raises(DataError, match="train must hold 10 folders, one a class, got 9"):
         cifar10(root=tmp_path)
 
 

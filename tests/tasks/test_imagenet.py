@@ -149,6 +149,11 @@ def test_without_datasets_it_says_what_to_install(tmp_path: Path, monkeypatch: p
     small(folders(tmp_path / "folders")).batch(np.arange(1))
 
 
+def test_a_path_that_no_system_has_is_refused() -> None:
+    with pytest.raises(ArgumentError, match="root must be a path, without NUL characters"):
+        imagenet(root="/data/a\0b")
+
+
 def test_wrong_arguments(tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match="size must be a whole number of at least 1, got 0"):
         imagenet(root=tmp_path, size=0)

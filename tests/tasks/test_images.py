@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import struct
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -53,15 +54,42 @@ GOOD = idx(np.arange(6, dtype=np.uint8))
         (b"", "must start with an IDX magic number 00 00 .. .., got nothing"),
         (b"\x00\x01" + GOOD[2:], "must start with an IDX magic number 00 00 .. .., got 00 01 08 01"),
         (b"\x00\x00\x0d" + GOOD[3:], r"must hold unsigned bytes \(IDX type code 0x08\), got type code 0x0d"),
-        (b"\x00\x00\x08\x00", "must name its sizes after the magic number, got 0 sizes"),
-        (GOOD[:6], "must name its sizes after the magic number, got 1 sizes in 6 bytes"),
+        (b"\x00\x00\x08\x00", "must name 1 to 8 sizes after the magic number, got 0 sizes"),
+        (GOOD[:6], "must name 1 to 8 sizes after the magic number, got 1 sizes in 6 bytes"),
+        (b"\x00\x00\x08\xff" + b"\xff" * 1020, "must name 1 to 8 sizes after the magic number, got 255 sizes"),
+        (
+            b"\x00\x00\x08\x03" + b"\xff" * 12 + b"x",
+            "must hold at most 2,147,483,648 bytes, but claims the shape .4294967295, ",
+        ),
+        (
+            b"\x00\x00\x08\x03" + b"\x00" * 4 + b"\xff" * 8,
+            "must hold at most 2,147,483,648 bytes, but claims the shape .0, ",
+        ),
         (GOOD[:-1], r"must hold 6 bytes for its shape \(6,\), got 5"),
-        (GOOD + b"\x00", r"must hold 6 bytes for its shape \(6,\), got 7"),
+        (GOOD + b"\x00", r"must hold 6 bytes for its shape \(6,\), got more"),
     ],
 )
 def test_read_idx_refuses(tmp_path: Path, raw: bytes, message: str) -> None:
     with pytest.raises(DataError, match=r"bad\.gz " + message):
         read_idx(write(tmp_path / "bad.gz", raw))
+
+
+@pytest.mark.parametrize(
+    ("claimed", "held"), [((2**31 - 1,), 6), ((6,), 2**26), ((2**15, 2**15), 2**20)], ids=["claims", "swells", "both"]
+)
+def test_neither_a_claim_nor_a_swelling_file_fills_the_memory(
+    tmp_path: Path, claimed: tuple[int, ...], held: int
+) -> None:
+    raw = bytes([0, 0, 8, len(claimed)]) + struct.pack(f">{len(claimed)}I", *claimed) + bytes(held)
+    path = write(tmp_path / "bad.gz", raw)
+    del raw
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match=r"bad\.gz must hold \d+ bytes for its shape"):
+            read_idx(path)
+        assert tracemalloc.get_traced_memory()[1] < 8 * 2**20
+    finally:
+        tracemalloc.stop()
 
 
 def test_read_idx_refuses_damaged_gzip(tmp_path: Path) -> None:
@@ -137,12 +165,14 @@ def test_files_that_do_not_fit_are_named(root: Path, name: str, array: NDArray[A
         ({"train_size": 0}, "train_size must be a whole number of at least 1, got 0"),
         ({"train_size": 13}, "train_size must be at most the 12 examples there are, got 13; None takes all"),
         ({"test_size": True}, "test_size must be a whole number"),
+        ({"root": "/data\0/x"}, "root must be a path, without NUL characters"),
+        ({"root": 3}, "root must be a path"),
         ({"width": 0}, "width must be a whole number of at least 1"),
     ],
 )
 def test_options_that_do_not_fit(root: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
-        fashion_mnist(root=root, **options)
+        fashion_mnist(**{"root": root, **options})
 
 
 def test_training_pictures_can_be_augmented(root: Path) -> None:

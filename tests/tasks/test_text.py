@@ -150,6 +150,12 @@ def test_hostile_files_are_refused_by_name(tmp_path: Path, raw: bytes | None, me
             tasks.wikitext("transformer_xl_tiny", folder)
 
 
+def test_a_path_that_no_system_has_is_refused(tmp_path: Path) -> None:
+    for make in (tasks.text, tasks.wikitext):
+        with pytest.raises(ArgumentError, match="root must be a path, without NUL characters, got"):
+            make(root=f"{tmp_path}/a\0b")
+
+
 def test_the_default_text_is_python_s_reference() -> None:
     task = tasks.text()
     assert 300_000 < task.train_size < 1_000_000

@@ -79,9 +79,10 @@ class Settings:
         """The task. Raises `ArgumentError` for an unknown one, or for options that it does not have."""
         from unstale import tasks
 
-        return tasks.get(name, **self._options())
+        return tasks.get(name, **self.task_options())
 
-    def _options(self) -> dict[str, Any]:
+    def task_options(self) -> dict[str, Any]:
+        """Those that were given. Raises `ArgumentError` if they cannot be read."""
         given = {name: value for name, value in {"model": self.model, "root": self.data}.items() if value is not None}
         return {**given, **parse.named("--task-option", self.task_option or ())}
 
@@ -100,7 +101,7 @@ class Settings:
         return dataclasses.replace(
             request,
             task=task or request.task,
-            options={**request.options, **self._options()},
+            options={**request.options, **self.task_options()},
             method=method or request.method,
             clock=clock,
             clock_options=options,

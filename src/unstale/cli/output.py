@@ -63,4 +63,4 @@ def running(kept: Callable[[], str]) -> Iterator[None]:
         raise typer.Exit(130) from None
     except UnstaleError as error:
         say_error(error)
-        raise typer.Exit(2 if isinstance(error, ArgumentError) else 1) from None
+        raise typer.Exit(2 if isinstance(error, ArgumentError) else 1) from error

@@ -12,11 +12,11 @@ from unstale.cli.output import examples, print_json, say
 
 __all__ = ["EXAMPLES", "report"]
 
-EXAMPLES = examples("unstale report demo", "unstale report tuned")
+EXAMPLES = examples("unstale report demo", "unstale report tuned", "unstale report table4")
 
 
 def report(
-    folder: Annotated[Path, typer.Argument(help="A folder that compare or tune has written.", show_default=False)],
+    folder: Annotated[Path, typer.Argument(help="A folder that compare, tune or reproduce wrote.", show_default=False)],
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:

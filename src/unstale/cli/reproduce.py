@@ -7,15 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
-from rich.text import Text
 
 from unstale.cli import parse
 from unstale.cli.jobs import Jobs, at_a_time, typed
 from unstale.cli.options import Json, Quiet, Settings
 from unstale.cli.output import examples, print_json, running, say, say_error
-from unstale.cli.output import out as console
-from unstale.cli.show import print_cells
+from unstale.cli.reproduced import as_json, list_presets, report_reproduction, told_failures
 from unstale.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -23,14 +20,14 @@ if TYPE_CHECKING:
     from unstale.experiments.reproduction import Reproduction
     from unstale.experiments.table1 import Table1
 
-__all__ = ["EXAMPLES", "report_reproduction", "reproduce"]
+__all__ = ["EXAMPLES", "reproduce"]
 
 EXAMPLES = examples(
     "unstale reproduce list",
     "unstale reproduce table4 --scale digits --seeds 5 --out table4",
     "unstale reproduce table4 --methods sa,ga,dana_ga --workers 8,32 --seeds 3 --epochs 10 --out short",
     "unstale reproduce figure-c8 --clock gamma --heterogeneity 0.6 --out c8",
-    "unstale reproduce table4 --scale paper --task-option root=/data/cifar10 --device cuda --out full",
+    "unstale reproduce table4 --scale paper --data /data/cifar10 --device cuda --out full",
 )
 _RUN, _TIME = "What to run", "Simulated time"
 
@@ -51,10 +48,17 @@ def reproduce(
     epochs: Annotated[
         float | None, typer.Option(help="Instead of the preset's.", rich_help_panel=_RUN, show_default=False)
     ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(help="The folder of the task's files.", metavar="ROOT", rich_help_panel=_RUN, show_default=False),
+    ] = None,
     task_option: Annotated[
         list[str] | None,
         typer.Option(
-            help="root=/data, width=4; repeatable.", metavar="NAME=VALUE", rich_help_panel=_RUN, show_default=False
+            help="Of the task: width=4, root=/data; repeatable.",
+            metavar="NAME=VALUE",
+            rich_help_panel=_RUN,
+            show_default=False,
         ),
     ] = None,
     device: Annotated[str | None, typer.Option(help="Such as cuda.", rich_help_panel=_RUN, show_default=False)] = None,
@@ -81,17 +85,19 @@ def reproduce(
     from unstale.experiments.orders import Order
 
     if name == "list":
-        return _list(json)
+        return list_presets(json)
     if out is None:
         raise ArgumentError("--out must name a folder for the runs, tables and pictures, got none")
     timed = any(value is not None for value in (clock, clock_option, heterogeneity))
-    settings = Settings(clock=clock, clock_option=clock_option, heterogeneity=heterogeneity)
+    settings = Settings(
+        data=data, task_option=task_option, clock=clock, clock_option=clock_option, heterogeneity=heterogeneity
+    )
     changes = {
         "seeds": seeds,
         "workers": None if workers is None else parse.wholes("--workers", workers),
         "methods": None if methods is None else parse.split(methods),
         "epochs": epochs,
-        "task_options": parse.named("--task-option", task_option or ()) or None,
+        "task_options": settings.task_options() or None,
         "device": device,
     }
     if scale is not None:
@@ -105,74 +111,55 @@ def reproduce(
     return _all([_fitting(Order, one, scale, made_clock, changes) for one in presets.NAMES], out, jobs, quiet, json)
 
 
-def report_reproduction(made: Reproduction | Table1, folder: Path, quiet: bool, json: bool) -> None:
-    """What differs, the table, the claims, and where the files are."""
-    written = sorted(path.name for path in folder.iterdir() if path.suffix in (".md", ".csv", ".png"))
-    if json:
-        about = {"folder": str(folder), "table": made.table.to_dict("records"), "notes": made.notes()}
-        return print_json({**about, "claims": made.claims(), "files": written})
-    if quiet:
-        return None
-    _print(made)
-    for line in (*made.notes(), ""):
-        say(line, "dim")
-    for claim in made.claims():
-        say(f"• {claim}")
-    say("")
-    say(f"{', '.join(written)} are in {folder}")
-    return None
-
-
-def _print(made: Reproduction | Table1) -> None:
-    from unstale.experiments.table1 import Table1
-
-    if isinstance(made, Table1):
-        return print_cells("", made.labels, [(name, cells, "") for name, cells in made.rows])
-    differences = made.differences
-    if differences:
-        say("What differs from the paper (evidence: A, T code; P paper; M memory; O ours):", "bold")
-    for line in differences:
-        say(f"  {line}")
-    say("")
-    rows = [
-        (str(row.workers), row.cells, "") if row.whose == "here" else ("paper", row.cells, "dim") for row in made.rows
-    ]
-    return print_cells("N", made.outline.labels, rows)
-
-
 def _one(order: Order, out: Path, jobs: int, quiet: bool, json: bool) -> None:
+    made = _made(order, out, jobs, quiet)
+    report_reproduction(made, out, quiet, json)
+    if told_failures(made):
+        raise typer.Exit(1)
+
+
+def _made(order: Order, out: Path, jobs: int, quiet: bool) -> Reproduction | Table1:
     from unstale.experiments.reproduce import job
 
     ready = job(order, out, typed())
     with running(lambda: f"{ready.kept()}; the same command continues"):
-        made = ready.run(jobs, progress=not quiet)
-    report_reproduction(made, out, quiet, json)
-    failures = made.failures
-    for failure in failures:
-        say_error(failure)
-    if failures:
-        raise typer.Exit(1)
+        return ready.run(jobs, progress=not quiet)
 
 
 def _all(orders: list[Order], out: Path, jobs: int, quiet: bool, json: bool) -> None:
-    """One after the other, each in a folder of its own; what cannot run here is told, and does not stop the others."""
+    """One after the other, each in a folder of its own; what cannot run here is told, and does not stop the others.
+
+    Ends with 2 where all that failed was wrong use, with 1 where anything else did.
+    """
     from unstale.errors import UnstaleError
 
-    failed = False
+    codes: set[int] = set()
+    everything: dict[str, Any] = {}
     for order in orders:
+        name = order.preset.name.replace("_", "-")
+        folder = out / order.preset.name
         if not (quiet or json):
-            say(f"{order.preset.name.replace('_', '-')}: {order.preset.title}, at scale {order.scale}", "bold")
+            say(f"{name}: {order.preset.title}, at scale {order.scale}", "bold")
         try:
-            _one(order, out / order.preset.name, jobs, quiet, json)
+            made = _made(order, folder, jobs, quiet)
+            if json:
+                everything[name] = as_json(made, folder)
+            else:
+                report_reproduction(made, folder, quiet, json)
+            codes.add(int(told_failures(made)))
         except UnstaleError as error:
             say_error(error)
-            failed = True
+            everything[name] = {"error": str(error)}
+            codes.add(2)
         except typer.Exit as end:
             if end.exit_code == 130:
                 raise
-            failed = True
-    if failed:
-        raise typer.Exit(1)
+            everything[name] = {"error": str(end.__cause__)}
+            codes.add(end.exit_code)
+    if json:
+        print_json(everything)
+    if failed := codes - {0}:
+        raise typer.Exit(2 if failed == {2} else 1)
 
 
 def _fitting(make: Any, name: str, scale: str | None, clock: Any, changes: Mapping[str, Any]) -> Order:
@@ -182,26 +169,3 @@ def _fitting(make: Any, name: str, scale: str | None, clock: Any, changes: Mappi
     has = scale in presets.get(name).scales
     order: Order = make.of(name, scale if has else None, clock, **changes)
     return order
-
-
-def _list(json: bool) -> None:
-    from unstale.experiments import presets
-
-    everything = {name.replace("_", "-"): presets.get(name) for name in presets.NAMES}
-    if json:
-        about = {
-            name: {
-                "title": preset.title,
-                "scales": {scale: preset.workload(scale) for scale in preset.scales},
-                "paper": {key: [value.value, value.evidence] for key, value in preset.paper.items()},
-            }
-            for name, preset in everything.items()
-        }
-        return print_json(about)
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
-    for head in ("name", "what", "scales"):
-        table.add_column(head)
-    for name, preset in everything.items():
-        table.add_row(Text(name), Text(preset.title), Text(", ".join(preset.scales)))
-    console().print(table)
-    return None

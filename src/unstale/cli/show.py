@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +17,9 @@ from unstale.errors import StoreError
 
 if TYPE_CHECKING:
     from unstale.experiments import Comparison
+    from unstale.experiments.kinds import Kind
+    from unstale.experiments.reproduction import Reproduction
+    from unstale.experiments.table1 import Table1
     from unstale.experiments.tables import Cell
 
 __all__ = ["EXAMPLES", "print_cells", "report", "show"]
@@ -26,30 +29,21 @@ EXAMPLES = examples("unstale show demo", "unstale show demo --json", "unstale sh
 
 def show(
     folder: Annotated[
-        Path, typer.Argument(help="A folder that compare, tune or train has written.", show_default=False)
+        Path, typer.Argument(help="A folder that compare, tune, reproduce or train has written.", show_default=False)
     ],
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
-    """Draw the table and the pictures again, of a comparison, a tuning or a single run, from what is stored."""
-    from unstale.experiments import Comparison
-    from unstale.experiments.store import COMPARISON
-    from unstale.experiments.tuned import TUNING
-    from unstale.storage import CONFIG
+    """Draw table and pictures again, from what is stored: of a comparison, a tuning, a reproduction or one run."""
+    from unstale.experiments.kinds import kind_of
 
-    if (folder / CONFIG).exists():
-        return _show_run(folder, quiet, json)
-    if (folder / TUNING).exists():
-        return _show_tuning(folder, quiet, json)
-    if not (folder / COMPARISON).exists():
+    kind = kind_of(folder)
+    if kind is None:
         raise StoreError(
-            f"{folder} holds no comparison, tuning or run; pass a folder that compare, tune or train has written"
+            f"{folder} holds no comparison, tuning, reproduction or run; "
+            "pass a folder that compare, tune, reproduce or train has written"
         )
-    comparison = Comparison.load(folder)
-    if "preset" in comparison.outline.made:
-        return _show_reproduction(folder, quiet, json)
-    comparison.write()
-    return report(comparison, quiet, json)
+    _SHOWN[kind](folder, quiet, json)
 
 
 def report(comparison: Comparison, quiet: bool, json: bool) -> None:
@@ -120,6 +114,14 @@ def _groups(widths: dict[str, int], room: int) -> list[list[str]]:
     return groups
 
 
+def _show_comparison(folder: Path, quiet: bool, json: bool) -> None:
+    from unstale.experiments import Comparison
+
+    comparison = Comparison.load(folder)
+    comparison.write()
+    report(comparison, quiet, json)
+
+
 def _show_tuning(folder: Path, quiet: bool, json: bool) -> None:
     from unstale.cli.tune import report_tuning
     from unstale.experiments import Tuning
@@ -130,10 +132,20 @@ def _show_tuning(folder: Path, quiet: bool, json: bool) -> None:
 
 
 def _show_reproduction(folder: Path, quiet: bool, json: bool) -> None:
-    from unstale.cli.reproduce import report_reproduction
-    from unstale.experiments.reproduction import load
+    from unstale.experiments import reproduction
 
-    made = load(folder)
+    _show_made(reproduction.load(folder), folder, quiet, json)
+
+
+def _show_table1(folder: Path, quiet: bool, json: bool) -> None:
+    from unstale.experiments.table1 import Table1
+
+    _show_made(Table1.load(folder), folder, quiet, json)
+
+
+def _show_made(made: Reproduction | Table1, folder: Path, quiet: bool, json: bool) -> None:
+    from unstale.cli.reproduced import report_reproduction
+
     made.write()
     report_reproduction(made, folder, quiet, json)
 
@@ -152,3 +164,12 @@ def _show_run(folder: Path, quiet: bool, json: bool) -> None:
     elif not quiet:
         say(summary_line(run.config, summary))
         say(f"drawn: {folder / 'run.png'}")
+
+
+_SHOWN: dict[Kind, Callable[[Path, bool, bool], None]] = {
+    "run": _show_run,
+    "tuning": _show_tuning,
+    "comparison": _show_comparison,
+    "reproduction": _show_reproduction,
+    "table1": _show_table1,
+}

@@ -10,6 +10,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from unstale import checks
 from unstale.checks import number
 from unstale.clocks.base import Clock
 from unstale.clocks.schedule import TILE, FloatArray, Tiles
@@ -54,7 +55,7 @@ class Trace(Clock):
         Raises: DataError, with path and line, where the file cannot be read or a line is damaged.
         """
         recordings: dict[int, list[float]] = {}
-        for worker, duration in _rows(Path(path)):
+        for worker, duration in _rows(checks.path("path", path)):
             recordings.setdefault(worker, []).append(duration)
         if not recordings:
             raise DataError(f"{path} has no durations; write a line worker,duration for each job below the header")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from unstale import checks
 from unstale.errors import StoreError
 from unstale.experiments import claims, results, tables
 from unstale.experiments.evidence import Evidence
@@ -43,7 +44,7 @@ class Comparison:
     @classmethod
     def load(cls, folder: str | Path, failures: tuple[Failure, ...] = ()) -> Comparison:
         """From its folder; nothing is run. Raises `StoreError` if it holds no comparison, or a damaged one."""
-        store = Store(Path(folder))
+        store = Store(checks.path("folder", folder))
         outline = store.outline()
         records = {trial: store.record(trial) for trial in outline.trials() if store.has(trial)}
         try:
@@ -53,7 +54,7 @@ class Comparison:
                 f"a summary in {folder}/runs is damaged ({error!r}); delete that run's folder and compare again"
             ) from error
         versions = tuple(sorted({_versions(record["config"].get("versions")) for record in records.values()}))
-        return cls(Path(folder), outline, table, failures, versions)
+        return cls(store.folder, outline, table, failures, versions)
 
     @property
     def missing(self) -> list[Trial]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -68,9 +68,12 @@ class Order:
         with self._explained():
             _check_options(given.get("task_options", {}))
             task = tasks.get(given["task"], model=given["model"], **given.get("task_options", {}))
-            made = Specification.of(task, given["methods"], given["workers"], given["seeds"], self._settings(task))
-            baseline, reference = about.get("baseline_method", BASELINE), about.get("reference_method", REFERENCE)
-            return replace(made, baseline=baseline, reference=reference)
+            return Specification.of(
+                *(task, given["methods"], given["workers"], given["seeds"], self._settings(task)),
+                baseline=about.get("baseline_method", BASELINE),
+                reference=about.get("reference_method", REFERENCE),
+                usual={"momentum": given["momentum"]} if "momentum" in given else {},
+            )
 
     def open(self, specification: Specification, folder: Path, command: str) -> Store:
         """Its folder, new or to be continued. Raises `StoreError` if it cannot be that."""

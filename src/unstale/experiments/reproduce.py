@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Protocol
 
 from unstale import checks
-from unstale.experiments import reproduction, table1
+from unstale.experiments import reproduction, table1_runs
 from unstale.experiments.conduct import run_missing
 from unstale.experiments.orders import Order
 from unstale.experiments.reproduction import Reproduction
 from unstale.experiments.specification import Specification
 from unstale.experiments.store import Store
+from unstale.experiments.table1 import Table1
 
 __all__ = ["Job", "job", "reproduce"]
 
@@ -21,21 +22,23 @@ __all__ = ["Job", "job", "reproduce"]
 class Job(Protocol):
     """Checked, its folders open, ready to run."""
 
-    def run(self, jobs: int = 1, progress: bool = False) -> Reproduction | table1.Table1:
+    def run(self, jobs: int = 1, progress: bool = False) -> Reproduction | Table1:
         """Run what is missing, write everything."""
 
     def kept(self) -> str:
         """How much is done, for whoever was interrupted."""
 
 
-def reproduce(order: Order, out: str | Path, jobs: int = 1, *, progress: bool = False) -> Reproduction | table1.Table1:
+def reproduce(order: Order, out: str | Path, jobs: int = 1, *, progress: bool = False) -> Reproduction | Table1:
     """Reproduce a table or figure in the folder ``out``; called again, it continues and repeats no finished run.
 
     jobs: processes that train at the same time. progress: show a bar on standard error.
     Raises: ArgumentError for an order that cannot run here; StoreError if ``out`` cannot be written, or holds something
     else; KeyboardInterrupt on Ctrl-C, when finished runs are kept.
     """
-    return job(order, Path(out), "unstale.experiments.reproduce(…)").run(checks.whole("jobs", jobs, 1), progress)
+    return job(order, checks.path("out", out), "unstale.experiments.reproduce(…)").run(
+        checks.whole("jobs", jobs, 1), progress
+    )
 
 
 def job(order: Order, out: Path, command: str) -> Job:
@@ -68,4 +71,4 @@ class _Grid:
         return f"{done} of {len(trials)} runs are kept in {self.store.folder}"
 
 
-_KINDS: dict[str, Callable[[Order, Path, str], Job]] = {"tuned": table1.Tuned.of}
+_KINDS: dict[str, Callable[[Order, Path, str], Job]] = {"tuned": table1_runs.Tuned.of}

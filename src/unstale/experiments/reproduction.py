@@ -14,6 +14,7 @@ import pandas as pd
 from unstale.errors import StoreError
 from unstale.experiments import beside, claims, claims_page, paper, presets, results, tables
 from unstale.experiments.comparison import Comparison, publish
+from unstale.experiments.differences import differences
 from unstale.experiments.evidence import Evidence
 from unstale.experiments.outline import Outline
 from unstale.experiments.pool import Failure
@@ -43,7 +44,7 @@ class Reproduction:
     @property
     def differences(self) -> list[str]:
         """What was trained otherwise than in the paper."""
-        return presets.differences(self.preset, json.loads(json.dumps(self.workload)))
+        return differences(self.preset, json.loads(json.dumps(self.workload)), self.outline.task)
 
     @property
     def baseline(self) -> str:
@@ -74,6 +75,11 @@ class Reproduction:
         """One sentence for each of the paper's claims that these results can speak to."""
         return claims.sentences(self.evidence)
 
+    def claims_page(self, made_by: Sequence[str] = ()) -> str:
+        """All claims, here and in the paper's numbers, as Markdown."""
+        theirs = None if self.preset.table is None else paper.evidence(self.preset.table)
+        return claims_page.page(self.evidence, self.preset.title, theirs, made_by)
+
     def notes(self) -> list[str]:
         """What a reader of the table has to know."""
         spread = f"{self.outline.score_name}, mean±standard deviation over {self.outline.seed_count}"
@@ -84,7 +90,7 @@ class Reproduction:
     def write(self) -> list[Path]:
         """Write tables, pictures and claims.md, from what is stored. Raises `StoreError` if it cannot."""
         frames = {"results.csv": self.comparison.results, **self._frames()}
-        texts = {"table.md": self._markdown(), "claims.md": self._claims()}
+        texts = {"table.md": self._markdown(), "claims.md": self.claims_page(self._made())}
         return publish(self.comparison.folder, frames, texts, self._figures())
 
     @property
@@ -113,10 +119,6 @@ class Reproduction:
     def _markdown(self) -> str:
         head = [f"# {self.preset.title}, reproduced", "", beside.markdown(self.outline.labels, self.rows), ""]
         return "\n".join([*head, " ".join(self.notes()), "", *self._made()]).rstrip() + "\n"
-
-    def _claims(self) -> str:
-        theirs = None if self.preset.table is None else paper.evidence(self.preset.table)
-        return claims_page.page(self.evidence, self.preset.title, theirs, self._made())
 
     def _made(self) -> Sequence[str]:
         changes = self.differences or ["nothing"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -14,6 +14,7 @@ from unstale.engines import Plan
 from unstale.errors import ArgumentError
 from unstale.experiments.outline import BASELINE, REFERENCE, Trial
 from unstale.methods import Method
+from unstale.methods.catalogue import parse
 from unstale.tasks import Task
 
 __all__ = ["Methods", "Specification", "labelled"]
@@ -27,7 +28,11 @@ _LONGEST_LABEL = 40
 
 @dataclass(frozen=True, eq=False)
 class Specification:
-    """A comparison, before any run. Make one with `Specification.of`, which checks everything."""
+    """A comparison, before any run. Make one with `Specification.of`, which checks everything.
+
+    usual: arguments, such as momentum, for every method that is given by name, takes them, and does not say otherwise;
+    for the baseline and synchronous training too.
+    """
 
     task: Task
     methods: Mapping[str, Method]
@@ -36,6 +41,7 @@ class Specification:
     settings: Mapping[str, Any]
     baseline: str = BASELINE
     reference: str = REFERENCE
+    usual: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -46,12 +52,18 @@ class Specification:
         seeds: int | Sequence[int],
         settings: Mapping[str, Any],
         caller: str = "compare",
+        *,
+        baseline: str = BASELINE,
+        reference: str = REFERENCE,
+        usual: Mapping[str, Any] | None = None,
     ) -> Specification:
         """Raises `ArgumentError` for anything that could not run."""
         allowed = sorted(set(Plan.__dataclass_fields__) - set(_GIVEN_BY_TRIAL))
         for name in sorted(set(settings) - set(allowed)):
             raise ArgumentError(f"{caller}() has no argument {name!r}; its settings are {', '.join(allowed)}")
-        made = cls(task, labelled(methods), _numbers("workers", workers, 1), _seeds(seeds), dict(settings))
+        named, usual = labelled(methods, usual or {}), dict(usual or {})
+        counts = _numbers("workers", workers, 1), _seeds(seeds)
+        made = cls(task, named, *counts, dict(settings), baseline, reference, usual)
         for label in made.methods:
             for n in made.workers:
                 made.plan(Trial(label, n, made.seeds[0]))
@@ -59,7 +71,8 @@ class Specification:
 
     @cached_property
     def _runnable(self) -> dict[str, Method]:
-        return {**{label: methods.get(label) for label in (self.baseline, self.reference) if label}, **self.methods}
+        compared = {label: _made(label, self.usual) for label in (self.baseline, self.reference) if label}
+        return {**compared, **self.methods}
 
     def plan(self, trial: Trial) -> Plan:
         """The plan of one run."""
@@ -70,6 +83,8 @@ class Specification:
         """All that decides what the runs will be, as JSON values."""
         plan = self.plan(Trial(self.baseline, 1, self.seeds[0])).describe()
         named = {"baseline": (self.baseline, BASELINE), "reference": (self.reference, REFERENCE)}
+        labels = [label for label in (self.baseline, self.reference) if label]
+        changed = {label: self._runnable[label] for label in labels if self._runnable[label] != methods.get(label)}
         return {
             "task": plan["task"],
             "methods": {label: describe(method) for label, method in self.methods.items()},
@@ -77,6 +92,7 @@ class Specification:
             "seeds": list(self.seeds),
             "settings": {name: value for name, value in plan.items() if name not in _GIVEN_BY_TRIAL},
             **{name: value for name, (value, usual) in named.items() if value != usual},
+            **({"compared_with": describe(changed)} if changed else {}),
         }
 
     def synchronous_times(self) -> dict[str, Plain]:
@@ -88,8 +104,8 @@ class Specification:
         }
 
 
-def labelled(given: Methods) -> dict[str, Method]:
-    """Methods by label: a mapping's own, the name as it is written, or a method's name.
+def labelled(given: Methods, usual: Mapping[str, Any]) -> dict[str, Method]:
+    """Methods by label: a mapping's own, the name as it is written, or a method's name. usual: see `Specification`.
 
     Raises `ArgumentError` for labels that are taken twice, unusable, or that belong to the baseline.
     """
@@ -102,13 +118,21 @@ def labelled(given: Methods) -> dict[str, Method]:
             raise ArgumentError(f"a method's label must be a line of 1 to {_LONGEST_LABEL} characters, got {label!r}")
         if label in made:
             raise ArgumentError(f"labels of methods must differ, got {label!r} twice; pass a dict of label: method")
-        made[label] = methods.get(method)
+        made[label] = _made(method, usual)
     for label in {BASELINE, REFERENCE} & set(made):
-        if made[label] != methods.get(label):
+        if made[label] != _made(label, usual):
             raise ArgumentError(
                 f"label {label!r} belongs to the method that all are compared with; choose another label"
             )
     return made
+
+
+def _made(method: str | Method, usual: Mapping[str, Any]) -> Method:
+    if isinstance(method, Method):
+        return method
+    name, written = parse(method)
+    takes = methods.catalogue()[name].defaults if name in methods.names() else {}
+    return methods.get(method, **{key: value for key, value in usual.items() if key in takes and key not in written})
 
 
 def _listed(given: object) -> list[str | Method]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
 
+from unstale import checks
 from unstale.describe import Plain, changes
 from unstale.errors import StoreError
 from unstale.experiments.outline import Outline, Trial
@@ -36,7 +37,7 @@ T = TypeVar("T")
 def in_folder(out: str | Path | None, work: Callable[[Path], T]) -> T:
     """What ``work`` makes in ``out``; if that is None, in a temporary folder that lives as long as what it made."""
     if out is not None:
-        return work(Path(out))
+        return work(checks.path("out", out))
     folder = Path(tempfile.mkdtemp(prefix="unstale-"))
     try:
         made = work(folder)

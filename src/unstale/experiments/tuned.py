@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 
+from unstale import checks
 from unstale.describe import Plain, describe, finite
 from unstale.errors import ArgumentError, StoreError
 from unstale.experiments.points import mean_score
@@ -88,7 +89,7 @@ class Tuning:
     @classmethod
     def load(cls, folder: str | Path) -> Tuning:
         """From its folder; nothing is run. Raises `StoreError` if it holds no tuning, or a damaged one."""
-        store = TuningStore(Path(folder))
+        store = TuningStore(checks.path("folder", folder))
         higher = bool(store.document()["specification"]["task"].get("higher_is_better", True))
         with opened(store.folder, store.space(), higher) as study:
             return cls.of(store, study)

@@ -28,6 +28,7 @@ from unstale.methods.catalogue import (
     sa,
     sa_adam,
     sync,
+    sync_adam,
 )
 from unstale.methods.correction import AdaptiveDelayCompensation, DelayCompensation, NoCorrection
 from unstale.methods.gate import Barrier, Open, Standing
@@ -112,5 +113,6 @@ __all__ = [
     "sa_adam",
     "scalar",
     "sync",
+    "sync_adam",
     "vector",
 ]

@@ -217,6 +217,17 @@ def ga_adam(
     return Method(update=adam_update(beta1, beta2, eps, decoupled), penalty=gap(per), name="ga_adam")
 
 
+@_published(
+    "g ← mean of one gradient per worker, all at the same θ, then adam",
+    f"Synchronous SGD; {CHEN}; {KINGMA}",
+    variants=({"decoupled": True},),
+)
+def sync_adam(beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8, decoupled: bool = False) -> Method:
+    """Synchronous training with Adam: what asynchronous Adam is measured against."""
+    update, gathered = adam_update(beta1, beta2, eps, decoupled), Mean("workers")
+    return Method(gate=Barrier(), admission=MaxDelay(0), gather=gathered, update=update, name="sync_adam")
+
+
 def names() -> list[str]:
     """Every published method, in the order of the catalogue."""
     return list(_ENTRIES)

@@ -2,38 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from unstale import checks
 from unstale.errors import StoreError
-from unstale.experiments.store import COMPARISON
-from unstale.experiments.tuned import TUNING
+from unstale.experiments.kinds import kind_of
+from unstale.report.compared import comparison_page
 from unstale.report.page import Page, render
+from unstale.report.reproduced import reproduction_page
+from unstale.report.table1 import table1_page
+from unstale.report.tried import tuning_page
 from unstale.storage import written
 
 __all__ = ["REPORT", "report"]
 
 REPORT = "report.html"
+_PAGES: Mapping[str | None, Callable[[Path], Page]] = {
+    "comparison": comparison_page,
+    "reproduction": reproduction_page,
+    "table1": table1_page,
+    "tuning": tuning_page,
+}
 
 
 def report(folder: str | Path) -> Path:
-    """Write report.html into a folder that `unstale.compare` or `unstale.tune` has written, finished or not.
+    """Write report.html into a folder that compare, tune or reproduce has written, finished or not.
 
-    The file needs nothing else: no network, no other file. Raises `StoreError` if the folder holds neither, or
+    The file needs nothing else: no network, no other file. Raises `StoreError` if the folder holds none of these, or
     something damaged, or cannot be written.
     """
-    folder = Path(folder)
+    folder = checks.path("folder", folder)
+    kind = kind_of(folder)
+    if kind not in _PAGES:
+        raise StoreError(
+            f"{folder} holds no comparison, tuning or reproduction; "
+            "pass a folder that compare, tune or reproduce has written"
+        )
+    page = render(_PAGES[kind](folder))
     with written(folder) as new:
-        (new / REPORT).write_text(render(_page(folder)), encoding="utf-8")
+        (new / REPORT).write_text(page, encoding="utf-8")
     return folder / REPORT
-
-
-def _page(folder: Path) -> Page:
-    if (folder / COMPARISON).exists():
-        from unstale.report.compared import comparison_page
-
-        return comparison_page(folder)
-    if (folder / TUNING).exists():
-        from unstale.report.tried import tuning_page
-
-        return tuning_page(folder)
-    raise StoreError(f"{folder} holds no comparison and no tuning; pass a folder that compare or tune has written")

@@ -11,7 +11,7 @@ from unstale.drawing import is_wide, look
 from unstale.experiments.outline import Outline
 from unstale.experiments.results import baseline_scores
 
-__all__ = ["curves_chart", "gap_chart", "scores_chart"]
+__all__ = ["Chart", "curves_chart", "gap_chart", "gap_charts", "paper_chart", "renamed", "scores_chart"]
 
 Chart = dict[str, Any]
 
@@ -37,6 +37,26 @@ def scores_chart(outline: Outline, results: pd.DataFrame) -> Chart:
     }
 
 
+def paper_chart(labels: Sequence[str], table: pd.DataFrame) -> Chart:
+    """The paper's own final scores: rows of one of `unstale.experiments.paper.tables`."""
+    series = []
+    for label in labels:
+        rows = table[table["method"] == label]
+        columns = rows[["workers", "test_accuracy_mean", "test_accuracy_std", "diverged"]].itertuples(index=False)
+        series.append(_series(label, labels, [_point(n, mean, std, bool(lost)) for n, mean, std, lost in columns]))
+    counts = sorted({int(n) for n in table["workers"]})
+    first = table.iloc[0]
+    return {
+        "id": "paper",
+        "title": f"The paper: {first['dataset']} / {first['model']}",
+        "note": "Mean and standard deviation as printed there. Hollow: diverged.",
+        "x": {"label": "workers N", "log": True, "ticks": counts, "name": "N"},
+        "y": {"label": "test accuracy (%)", "log": False, "most": 100.0},
+        "series": series,
+        "level": {"name": "baseline, one worker", "y": float(first["baseline_accuracy"]), "s": 0.0},
+    }
+
+
 def curves_chart(outline: Outline, curves: pd.DataFrame, results: pd.DataFrame) -> Chart:
     """Score over simulated time, at the largest number of workers."""
     labels = list(dict.fromkeys(curves["method"]))
@@ -56,27 +76,39 @@ def curves_chart(outline: Outline, curves: pd.DataFrame, results: pd.DataFrame) 
     }
 
 
-def gap_chart(outline: Outline, epochs: pd.DataFrame) -> Chart:
-    """Delay and normalised gap in each epoch, at the largest number of workers."""
+def gap_charts(outline: Outline, epochs: pd.DataFrame) -> list[Chart]:
+    """A picture of delay and normalised gap for each number of workers there is; of the largest, if there is none."""
+    counts = sorted(set(epochs["workers"])) or [outline.largest]
+    return [gap_chart(outline, epochs[epochs["workers"] == n], int(n)) for n in counts]
+
+
+def gap_chart(outline: Outline, epochs: pd.DataFrame, workers: int | None = None) -> Chart:
+    """Delay and normalised gap in each epoch, means over seeds; at the largest number of workers, or another one."""
     labels = list(dict.fromkeys(epochs["method"]))
     series: list[Chart] = []
     for label in labels:
-        rows = epochs[epochs["method"] == label]
+        means = epochs[epochs["method"] == label].groupby("epoch")[["delay", "normalised_gap"]].mean()
         if not series:  # the clock decides the delay: the same for all methods
-            delays = [_point(e + 1, d) for e, d in rows[["epoch", "delay"]].itertuples(index=False)]
+            delays = [_point(e + 1, d) for e, d in means["delay"].items()]
             series.append({"name": "delay", "colour": "", "marker": "", "dashed": True, "points": delays})
-        gaps = [_point(e + 1, g) for e, g in rows[["epoch", "normalised_gap"]].itertuples(index=False)]
+        gaps = [_point(e + 1, g) for e, g in means["normalised_gap"].items()]
         series.append({**_series(label, outline.labels, gaps), "name": f"gap, {label}"})
     positive = bool((epochs[["delay", "normalised_gap"]] > 0).any().any()) if len(epochs) else False
+    n = workers or outline.largest
     return {
-        "id": "gaps",
-        "title": f"Delay and normalised gap, N = {outline.largest}",
+        "id": f"gaps-{n}",
+        "title": f"Delay and normalised gap, N = {n}",
         "note": "Means over the pushes of an epoch: pushes for the delay, average steps for the gap.",
         "x": {"label": "epoch", "log": False, "name": "epoch"},
         "y": {"label": "staleness", "log": positive},
         "series": series,
         "level": None,
     }
+
+
+def renamed(chart: Chart, name: str) -> Chart:
+    """The same picture of one of several workloads: no two on a page may have one id."""
+    return {**chart, "id": f"{chart['id']}-{name}", "title": f"{name}: {chart['title']}"}
 
 
 def _series(label: str, labels: Sequence[str], points: Iterable[Any], dashed: bool = False) -> dict[str, Any]:

@@ -2,95 +2,112 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from unstale.drawing import look
+from unstale.errors import StoreError
 from unstale.experiments import Comparison
-from unstale.experiments.outline import Trial
-from unstale.experiments.store import Store
-from unstale.experiments.tables import MISSING, caption, cells, footnotes
+from unstale.experiments.outline import Outline
+from unstale.experiments.tables import Cell as Score
+from unstale.experiments.tables import caption, cells, footnotes
 from unstale.report.charts import curves_chart, gap_chart, scores_chart
-from unstale.report.page import Cell, Page, Section, Table, flat, markdown, picture, split_claim
+from unstale.report.page import Cell, Page, Section, Table, markdown, picture, split_claim
+from unstale.report.runs import alerts, colour, runs_table, settings, value
 
-__all__ = ["comparison_page"]
+__all__ = ["comparison_page", "extras", "facts", "heads", "in_time", "made", "scored", "subtitle"]
 
 CLAIMS = "claims.md"
-_DRAWN = ("scores.png", "delay_vs_gap.png", "curves.png")
-_COLUMNS = {
-    "method": "method",
-    "workers": "N",
-    "seed": "seed",
-    "score": "score",
-    "speedup": "speed-up",
-    "mean_delay": "delay",
-    "mean_normalised_gap": "normalised gap",
-    "mean_gap": "gap",
-    "mean_penalty": "penalty",
-    "wasted": "wasted",
-    "seconds": "seconds",
-}
+_DRAWN = ("scores.png", "delay_vs_gap.png", "curves.png", "time.png")  # the page draws them itself
 
 
 def comparison_page(folder: Path) -> Page:
     """From what is stored; unfinished comparisons too. Raises `StoreError` if it is damaged."""
     comparison = Comparison.load(folder)
-    outline, results, missing = comparison.outline, comparison.results, comparison.missing
-    records = {trial: Store(folder).record(trial) for trial in outline.trials() if trial not in set(missing)}
-    sections = [
-        _claims(comparison),
-        Section("Final scores", tables=[_scores(comparison)], charts=[scores_chart(outline, results)]),
-        Section(
-            f"In time, with {outline.largest} workers",
-            charts=[curves_chart(outline, comparison.curves, results), gap_chart(outline, comparison.epochs)],
-        ),
-        *_extras(folder),
-        Section("Every run", tables=[_runs(comparison)]),
-        _settings(comparison, records, missing),
-    ]
+    outline, results = comparison.outline, comparison.results
     return Page(
         title=outline.subject,
-        subtitle=f"{len(outline.labels)} methods compared on {_counts(outline.workers)} workers, {outline.seed_count}",
-        facts=_facts(comparison),
-        alerts=_alerts(missing, len(outline.trials())),
-        sections=sections,
-        made=f"Made by {outline.made.get('command')} on {outline.made.get('date')}.",
+        subtitle=subtitle(outline),
+        facts=facts(comparison),
+        alerts=alerts(comparison),
+        sections=[
+            _claims(comparison),
+            Section("Final scores", tables=[_scores(comparison)], charts=[scores_chart(outline, results)]),
+            Section(
+                in_time(outline),
+                charts=[curves_chart(outline, comparison.curves, results), gap_chart(outline, comparison.epochs)],
+            ),
+            *extras(folder),
+            Section("Every run", tables=[runs_table(comparison)]),
+            settings(comparison),
+        ],
+        made=made(outline),
     )
 
 
-def _facts(comparison: Comparison) -> dict[str, str]:
+def subtitle(outline: Outline) -> str:
+    """How many of what."""
+    return f"{len(outline.labels)} methods compared on {_counts(outline.workers)} workers, {outline.seed_count}"
+
+
+def in_time(outline: Outline) -> str:
+    """A section's title."""
+    return f"In time, with {outline.largest} workers"
+
+
+def made(outline: Outline) -> str:
+    """The birth certificate."""
+    return f"Made by {outline.made.get('command')} on {outline.made.get('date')}."
+
+
+def facts(comparison: Comparison) -> dict[str, str]:
+    """The few numbers on top."""
     outline, results = comparison.outline, comparison.results
     at_largest = {label: cells(outline, results)[outline.largest, label] for label in outline.labels}
-    facts = {}
+    told = {}
     for label, cell in at_largest.items():
         if cell.best:
-            facts[f"best with {outline.largest} workers"] = f"{label} {cell.text}"
+            told[f"best with {outline.largest} workers"] = f"{label} {cell.text}"
             break
     baseline = results[(results["method"] == outline.baseline_label) & (results["workers"] == 1)]["score"]
     if len(baseline):
-        facts["baseline, one worker"] = f"{baseline.mean(skipna=False):.4g}"
-    facts["runs"] = f"{len(results)} of {len(outline.trials())}"
+        told["baseline, one worker"] = f"{baseline.mean(skipna=False):.4g}"
+    told["runs"] = f"{len(results)} of {len(outline.trials())}"
     if len(results):
-        facts["diverged"] = str(int(results["diverged"].sum()))
-        facts["training"] = _duration(float(results["seconds"].sum()))
-    return facts
+        told["diverged"] = str(int(results["diverged"].sum()))
+        told["training"] = _duration(float(results["seconds"].sum()))
+    return told
 
 
-def _alerts(missing: Sequence[Trial], total: int) -> list[str]:
-    if not missing:
-        return []
-    names = "; ".join(map(str, missing[:4])) + ("; …" if len(missing) > 4 else "")
-    what = "No run has finished yet" if len(missing) == total else f"{len(missing)} of {total} runs are missing"
-    return [f"{what} (failed, or not reached): {names}. The command that began this comparison makes them."]
+def extras(folder: Path) -> list[Section]:
+    """Other tables and pictures that lie in the folder."""
+    texts = [path for path in sorted(folder.glob("*.md")) if path.name not in (CLAIMS, "table.md")]
+    told = [Section(_name(path), html=[markdown(_text(path))]) for path in texts]
+    found = {path.stem: picture(path) for path in sorted(folder.glob("*.png")) if path.name not in _DRAWN}
+    pictures = [(name, data) for name, data in found.items() if data]
+    return told + ([Section("Further pictures", pictures=pictures)] if pictures else [])
+
+
+def heads(labels: Sequence[str]) -> list[Cell]:
+    """A column's head for each method."""
+    return [Cell(label, colour=colour(label, labels)) for label in labels]
+
+
+def scored(row: Mapping[str, Score], labels: Sequence[str], mark: str = "") -> list[Cell]:
+    """Scores as cells of the page. mark: of what is neither best nor diverged."""
+    return [_scored(row[label], mark) for label in labels]
+
+
+def _scored(cell: Score, mark: str) -> Cell:
+    diverged = bool(cell.n) and cell.diverged == cell.n
+    title = f"{cell.diverged} of {cell.n} runs diverged" if cell.diverged else ""
+    return Cell(cell.text, value(cell.mean), "best" if cell.best else "bad" if diverged else mark, title=title)
 
 
 def _claims(comparison: Comparison) -> Section:
     path = comparison.folder / CLAIMS
     if path.is_file():
-        text = re.sub(r"\A\s*# .*\n", "", path.read_text(encoding="utf-8"))  # the section has a title of its own
+        text = re.sub(r"\A\s*# .*\n", "", _text(path))  # the section has a title of its own
         return Section("The paper’s claims", html=[markdown(text)])
     said = comparison.claims() if len(comparison.results) else []
     lead = "" if said else "Nothing can be said before the first run has finished."
@@ -99,95 +116,31 @@ def _claims(comparison: Comparison) -> Section:
 
 def _scores(comparison: Comparison) -> Table:
     outline, results = comparison.outline, comparison.results
-    made = cells(outline, results)
-    columns = [Cell("N"), *(Cell(label, colour=_colour(label, outline.labels)) for label in outline.labels)]
-    rows = []
-    for n in outline.workers:
-        row = [Cell(str(n), n)]
-        for label in outline.labels:
-            cell = made[n, label]
-            diverged = bool(cell.n) and cell.diverged == cell.n
-            title = f"{cell.diverged} of {cell.n} runs diverged" if cell.diverged else ""
-            row.append(
-                Cell(cell.text, _value(cell.mean), "best" if cell.best else "bad" if diverged else "", title=title)
-            )
-        rows.append(row)
-    best = ["Best of each row in bold."] if any(cell.best for cell in made.values()) else []
-    notes = [f"{caption(outline, results)}.", *best, *footnotes(outline, results)]
-    return Table("Final scores by method and number of workers", columns, rows, notes)
-
-
-def _runs(comparison: Comparison) -> Table:
-    rows = []
-    labels = [*comparison.outline.labels]
-    for record in comparison.results.to_dict("records"):
-        row = [Cell(str(record["method"]), record["method"], colour=_colour(str(record["method"]), labels))]
-        row += [Cell(_short(record[name]), _value(record[name])) for name in list(_COLUMNS)[1:]]
-        if record["diverged"]:
-            row[3] = Cell(f"{row[3].text}†", row[3].value, "bad", "diverged")
-        rows.append(row)
-    notes = ["speed-up: over synchronous training on the same clock. † diverged. Means are over the gradients used."]
-    return Table("Every run", [Cell(title) for title in _COLUMNS.values()], rows, notes)
-
-
-def _settings(comparison: Comparison, records: Mapping[Trial, Mapping[str, Any]], missing: Sequence[Trial]) -> Section:
-    """What all runs share once, and what is a run's own under its name; machine and versions are among them."""
-    configs = {trial: flat(record["config"]) for trial, record in records.items()}
-    every = list(configs.values())
-    shared = {k: v for k, v in every[0].items() if all(c.get(k) == v for c in every)} if every else {}
-    folded = [
-        (
-            f"{trial}{_end(records[trial])}",
-            {k: v for k, v in config.items() if k not in shared} | _times(records[trial]),
-        )
-        for trial, config in configs.items()
+    scores = cells(outline, results)
+    rows = [
+        [Cell(str(n), n), *scored({label: scores[n, label] for label in outline.labels}, outline.labels)]
+        for n in outline.workers
     ]
-    folded += [(f"{trial} – missing", {"status": "it failed, or was not reached"}) for trial in missing]
-    lead = f"What all {len(every)} runs share; below, what is each run’s own." if every else "No run has finished yet."
-    return Section(
-        "Configuration and machine", lead=lead, pairs=shared or flat(comparison.outline.settings), folded=folded
-    )
+    best = ["Best of each row in bold."] if any(cell.best for cell in scores.values()) else []
+    notes = [f"{caption(outline, results)}.", *best, *footnotes(outline, results)]
+    return Table("Final scores by method and number of workers", [Cell("N"), *heads(outline.labels)], rows, notes)
 
 
-def _end(record: Mapping[str, Any]) -> str:
-    summary = record["summary"]
-    return f" – {_short(summary['score'])}{', diverged' if summary['diverged'] else ''}"
-
-
-def _times(record: Mapping[str, Any]) -> dict[str, str]:
-    summary = record["summary"]
-    return {
-        name: _short(summary[name])
-        for name in ("status", "pushes", "nonfinite", "extreme", "seconds")
-        if name in summary
-    }
-
-
-def _extras(folder: Path) -> list[Section]:
-    """Other tables and pictures that lie in the folder, such as those of a reproduction."""
-    texts = [path for path in sorted(folder.glob("*.md")) if path.name not in (CLAIMS, "table.md")]
-    made = [Section(_name(path), html=[markdown(path.read_text(encoding="utf-8"))]) for path in texts]
-    found = {path.stem: picture(path) for path in sorted(folder.glob("*.png")) if path.name not in _DRAWN}
-    pictures = [(name, data) for name, data in found.items() if data]
-    return made + ([Section("Further pictures", pictures=pictures)] if pictures else [])
+def _text(path: Path) -> str:
+    """Of a file that anybody may have put there. Raises `StoreError`, naming it, if it is no text."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        byte = error.object[error.start]
+        raise StoreError(
+            f"{path} must be UTF-8 text, but has {byte:#04x} at byte {error.start}; mend or remove it"
+        ) from error
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read ({error.strerror or error}); mend or remove it") from error
 
 
 def _name(path: Path) -> str:
     return path.stem.replace("_", " ").replace("-", " ").capitalize()
-
-
-def _colour(label: str, labels: Sequence[str]) -> str:
-    return str(look(label, labels if label in labels else [*labels, label])["color"])
-
-
-def _value(value: Any) -> Any:
-    return None if isinstance(value, float) and math.isnan(value) else value
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, float) and math.isnan(value):
-        return MISSING
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _counts(numbers: Sequence[int]) -> str:

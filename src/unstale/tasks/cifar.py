@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,14 +29,17 @@ _PIXELS = 3 * 32 * 32
 
 @dataclass(frozen=True)
 class _Cifar:
-    """Binary files ``train`` and ``test`` in ``folder``; a record begins with ``labels`` bytes, the last the class."""
+    """Binary files in ``folder``: ``train`` and ``test`` have the records of each by its name.
+
+    A record begins with ``labels`` bytes, of which the last is the class.
+    """
 
     name: str
     classes: int
     labels: int
     folder: str
-    train: tuple[str, ...]
-    test: tuple[str, ...]
+    train: Mapping[str, int]
+    test: Mapping[str, int]
     pickles: tuple[str, ...]
     download: Download
 
@@ -50,8 +54,8 @@ _TEN = _Cifar(
     classes=10,
     labels=1,
     folder="cifar-10-batches-bin",
-    train=tuple(f"data_batch_{number}.bin" for number in range(1, 6)),
-    test=("test_batch.bin",),
+    train={f"data_batch_{number}.bin": 10_000 for number in range(1, 6)},
+    test={"test_batch.bin": 10_000},
     pickles=("cifar-10-python.tar.gz", "cifar-10-batches-py", "data_batch_1"),
     download=Download(
         title="CIFAR-10",
@@ -65,8 +69,8 @@ _HUNDRED = _Cifar(
     classes=100,
     labels=2,
     folder="cifar-100-binary",
-    train=("train.bin",),
-    test=("test.bin",),
+    train={"train.bin": 50_000},
+    test={"test.bin": 10_000},
     pickles=("cifar-100-python.tar.gz", "cifar-100-python"),
     download=Download(
         title="CIFAR-100",
@@ -150,7 +154,7 @@ def _task(
 
 
 def _read(kind: _Cifar, root: str | Path | None) -> tuple[Pictures, Pictures]:
-    if root is not None and Path(root).name in kind.pickles:
+    if root is not None and checks.path("root", root).name in kind.pickles:
         raise _pickled(kind, Path(root))
     folder = located(root, kind.download)
     for place in (folder, folder / kind.folder):
@@ -170,24 +174,28 @@ def _pickled(kind: _Cifar, path: Path) -> DataError:
     )
 
 
-def _binary(kind: _Cifar, folder: Path, names: tuple[str, ...]) -> Pictures:
+def _binary(kind: _Cifar, folder: Path, counts: Mapping[str, int]) -> Pictures:
     """Records of the label bytes and 3,072 pixels, red, green and blue planes of rows.
 
     Source: Krizhevsky, "The CIFAR-10 dataset", section "Binary version".
     """
     record = kind.labels + _PIXELS
     parts: list[NDArray[np.uint8]] = []
-    for name in names:
+    for name, count in counts.items():
         path = folder / name
         try:
-            raw = np.frombuffer(path.read_bytes(), np.uint8)
+            size = path.stat().st_size
+            raw = path.read_bytes() if size == count * record else b""
         except OSError as error:
             raise DataError(
                 f"{path} cannot be read ({error.strerror or error}); unpack {kind.archive} again"
             ) from error
-        if not len(raw) or len(raw) % record:
-            raise DataError(f"{path} must hold records of {record:,} bytes, got {len(raw):,} bytes; unpack it again")
-        parts.append(raw.reshape(-1, record))
+        if len(raw) != count * record:
+            raise DataError(
+                f"{path} must hold {count:,} records of {record:,} bytes, got {size:,} bytes, which are "
+                f"{size / record:,.7g} records; unpack {kind.archive} again"
+            )
+        parts.append(np.frombuffer(raw, np.uint8).reshape(count, record))
         if (worst := int(parts[-1][:, kind.labels - 1].max())) >= kind.classes:
             raise DataError(f"{path} must hold labels from 0 to {kind.classes - 1}, got {worst}")
     records = np.concatenate(parts)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -31,9 +32,9 @@ class Folder:
         """Raises `DataError`, naming the folder, unless it holds so many folders of pictures."""
         try:
             folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
-            listed = [sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES) for folder in folders]
+            listed = [sorted(_pictures(folder)) for folder in folders]
         except OSError as error:
-            raise DataError(f"{root} cannot be read ({error.strerror or error})") from error
+            raise DataError(f"{error.filename or root} cannot be read ({error.strerror or error})") from error
         if len(folders) != classes:
             got = f"{len(folders)} ({', '.join(f.name for f in folders[:3])}{', …' if len(folders) > 3 else ''})"
             raise DataError(f"{root} must hold {classes} folders, one a class, got {got if folders else 'none'}")
@@ -46,7 +47,10 @@ class Folder:
     @cached_property
     def fingerprint(self) -> str:
         """See `Source`."""
-        return digest(self.labels, ((f"{path.parent.name}/{path.name}", path.stat().st_size) for path in self.files))
+        try:
+            return digest(self.labels, ((f"{p.parent.name}/{p.name}", p.stat().st_size) for p in self.files))
+        except OSError as error:
+            raise DataError(f"{error.filename} cannot be read ({error.strerror})") from error
 
     def where(self, index: int) -> str:
         """The file."""
@@ -58,3 +62,14 @@ class Folder:
             return [self.files[index].read_bytes() for index in indices]
         except OSError as error:
             raise DataError(f"{error.filename} cannot be read ({error.strerror})") from error
+
+
+def _pictures(folder: Path) -> Iterator[Path]:
+    """Raises `DataError`, naming it, for what is called a picture and is no file: a link to nothing, a pipe."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if Path(entry.name).suffix.lower() in SUFFIXES:
+                if not entry.is_file():  # asks the system only about links
+                    what = "a link to what is no file" if entry.is_symlink() else "none"
+                    raise DataError(f"{entry.path} must be a file, but is {what}; mend or remove it")
+                yield Path(entry.path)

@@ -30,6 +30,8 @@ _FILES = {
     "test": ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"),
 }
 
+_MOST_SIZES, _LARGEST, _PART = 8, 2**31, 2**20  # the largest known, EMNIST, has 3 sizes and 0.55e9 bytes
+
 Pictures = tuple[NDArray[np.uint8], Tensor]
 """Pixels (n, H, W) and their classes (n,) int64."""
 
@@ -53,7 +55,7 @@ def fashion_mnist(
     Raises: DataError for files missing or damaged; UnknownNameError for another model; ArgumentError for sizes.
     Source: Xiao, Rasul, Vollgraf, "Fashion-MNIST", arXiv 1708.07747.
     """
-    root = Path(root)
+    root = checks.path("root", root)
     missing = [name for pair in _FILES.values() for name in pair if not (root / name).is_file()]
     if missing:
         needed = ", ".join(name for pair in _FILES.values() for name in pair)
@@ -98,22 +100,39 @@ def read_idx(path: str | Path) -> NDArray[np.uint8]:
     Raises: DataError, naming the file, if it is missing, truncated, not IDX, or of another length than it says.
     Source: LeCun, Cortes, Burges, "The MNIST database", section "File formats".
     """
+    path = checks.path("path", path)
     try:
         with gzip.open(path) as file:
-            raw = file.read()
+            shape = _shape(path, file)
+            size = math.prod(shape)
+            raw = bytearray()
+            # No more than the header says, nor at once: a header may claim anything, and gzip can swell a thousandfold.
+            while len(raw) <= size and (part := file.read(min(_PART, size + 1 - len(raw)))):
+                raw += part
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be read as gzip ({error}); fetch or install it again") from error
-    if len(raw) < 4 or raw[:2] != b"\0\0":
-        raise DataError(f"{path} must start with an IDX magic number 00 00 .. .., got {raw[:4].hex(' ') or 'nothing'}")
-    if raw[2] != 0x08:
-        raise DataError(f"{path} must hold unsigned bytes (IDX type code 0x08), got type code {raw[2]:#04x}")
-    data = 4 + 4 * raw[3]
-    if raw[3] == 0 or len(raw) < data:
-        raise DataError(f"{path} must name its sizes after the magic number, got {raw[3]} sizes in {len(raw)} bytes")
-    shape = struct.unpack(f">{raw[3]}I", raw[4:data])
-    if len(raw) - data != math.prod(shape):
-        raise DataError(f"{path} must hold {math.prod(shape)} bytes for its shape {shape}, got {len(raw) - data}")
-    return np.frombuffer(raw, np.uint8, offset=data).reshape(shape)
+    if len(raw) != size:
+        got = "more" if len(raw) > size else len(raw)
+        raise DataError(f"{path} must hold {size} bytes for its shape {shape}, got {got}")
+    return np.frombuffer(raw, np.uint8).reshape(shape)
+
+
+def _shape(path: Path, file: gzip.GzipFile) -> tuple[int, ...]:
+    """From the file's header."""
+    magic = file.read(4)
+    if len(magic) < 4 or magic[:2] != b"\0\0":
+        raise DataError(f"{path} must start with an IDX magic number 00 00 .. .., got {magic.hex(' ') or 'nothing'}")
+    if magic[2] != 0x08:
+        raise DataError(f"{path} must hold unsigned bytes (IDX type code 0x08), got type code {magic[2]:#04x}")
+    count = magic[3]
+    raw = file.read(4 * count)
+    if not 1 <= count <= _MOST_SIZES or len(raw) < 4 * count:
+        got = f"{count} sizes in {4 + len(raw)} bytes"
+        raise DataError(f"{path} must name 1 to {_MOST_SIZES} sizes after the magic number, got {got}")
+    shape = struct.unpack(f">{count}I", raw)
+    if math.prod(size or 1 for size in shape) > _LARGEST:
+        raise DataError(f"{path} must hold at most {_LARGEST:,} bytes, but claims the shape {shape}; fetch it again")
+    return shape
 
 
 def _labelled(root: Path, part: str) -> Pictures:

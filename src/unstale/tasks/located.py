@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from unstale import checks
 from unstale.errors import DataError
 from unstale.tasks.folders import Folder
 from unstale.tasks.parquet import Parquet, needs_datasets
@@ -45,7 +46,7 @@ def located(root: str | Path | None, download: Download) -> Path:
     Raises: DataError where there is none, saying what to download.
     """
     if root is not None:
-        folder = Path(root)
+        folder = checks.path("root", root)
         if not folder.is_dir():
             raise download.missing(f"in {folder}, which is {'no folder' if folder.exists() else 'not there'}")
         return folder

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unstale import checks
 from unstale.checks import choice, whole
 from unstale.errors import DataError
 from unstale.tasks.corpora import (
@@ -55,7 +56,7 @@ def text(
         UnknownNameError for the rest.
     """
     choice("level", level, LEVELS)
-    parts = python_reference() if root is None else local_parts(Path(root))
+    parts = python_reference() if root is None else local_parts(checks.path("root", root))
     encoded = by_bytes(parts) if level == "byte" else by_words(parts, whole("min_count", min_count, 1))
     source = "pydoc_data.topics" if root is None else str(root)
     return _task("text", source, encoded, model, streams, target, memory, dropout, score_on)
@@ -81,7 +82,7 @@ def wikitext(
     Source: Merity et al. 2016, arXiv 1609.07843.
     """
     choice("corpus", corpus, CORPORA)
-    folder = None if root is None else Path(root)
+    folder = None if root is None else checks.path("root", root)
     encoded = by_words(wikitext_parts(corpus, folder))
     return _task("wikitext", str(root or corpus), encoded, model, streams, target, memory, dropout, score_on)
 

@@ -16,7 +16,7 @@ from unstale.errors import ArgumentError, UnknownNameError
 from unstale.experiments import paper
 from unstale.experiments.recipes import PAPER
 
-__all__ = ["EVIDENCE", "NAMES", "SCALES", "Preset", "Value", "differences", "get"]
+__all__ = ["EVIDENCE", "IN_EPOCHS", "NAMES", "OF_TASK", "SCALES", "Preset", "Value", "get"]
 
 NAMES = ("table1", "table2", "table3", "table4", "table5", "table6", "figure_c8")
 SCALES = ("digits", "text", "fashion", "paper")
@@ -31,8 +31,10 @@ EVIDENCE = {
 }
 
 _ABOUT = ("title", "kind", "table", "baseline_method", "reference_method", "scatter_at", "workloads")
-_IN_EPOCHS = ("warmup", "decay_at")
-_NOT_COMPARED = ("baseline", "seeds", "eval_every")
+IN_EPOCHS = ("warmup", "decay_at")
+"""Epochs in the files, and fractions of the training everywhere else."""
+OF_TASK = ("augmentation", "streams")
+"""What a task decides, and a workload does not: of the paper's, only known to be compared with."""
 
 
 @dataclass(frozen=True)
@@ -70,25 +72,12 @@ class Preset:
         scale = scale or self.scale
         if scale not in self.scales:
             raise UnknownNameError(f"scale of {self.name}", scale, self.scales)
-        inherited = {name: value.value for name, value in self.paper.items() if name != "baseline" or scale == "paper"}
+        left = OF_TASK if scale == "paper" else (*OF_TASK, "baseline")
+        inherited = {name: value.value for name, value in self.paper.items() if name not in left}
         changed = self.scales[scale]
         if "epochs" in changed:
             inherited.pop("steps", None)
         return {"seeds": 3, **inherited, **changed}
-
-
-def differences(preset: Preset, workload: Mapping[str, Any]) -> list[str]:
-    """What is trained otherwise than in the paper: "epochs: 30 here, 160 in the paper [A]"."""
-    there = preset.paper
-    names = [name for name in dict.fromkeys([*there, *workload]) if name not in _NOT_COMPARED]
-    said = []
-    for name in names:
-        here, value = workload.get(name), there.get(name)
-        known = None if value is None else value.value
-        if here != known:
-            evidence = "" if value is None else f" [{value.evidence}]"
-            said.append(f"{name}: {_plain(name, here)} here, {_plain(name, known)} in the paper{evidence}")
-    return said
 
 
 @cache
@@ -143,19 +132,8 @@ def _of_table(number: int) -> Iterator[tuple[str, Value]]:
 
 def _fraction(key: str, value: Any, epochs: float | None) -> Any:
     """Epochs as fractions of the training: those are the same at every length."""
-    if key not in _IN_EPOCHS or not value:
+    if key not in IN_EPOCHS or not value:
         return value
     if epochs is None:
         raise ArgumentError(f"{key} is in epochs, and needs epochs beside it")
     return [one / epochs for one in value] if isinstance(value, list) else value / epochs
-
-
-def _plain(name: str, value: Any) -> str:
-    if value is None:
-        return "none"
-    if name in _IN_EPOCHS:
-        listed = value if isinstance(value, list) else [value]
-        return ", ".join(f"{100 * share:.3g}%" for share in listed) + " of the training"
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key}={item}" for key, item in value.items()) or "none"
-    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
