@@ -10,7 +10,7 @@ import pytest
 
 import unstale
 from tests.cli.run import SMALL, Command, start
-from tests.tasks.test_cifar import binary
+from tests.tasks.test_cifar import parquet
 
 
 def test_a_run_is_saved_and_shown(unstale_command: Command, tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_the_recipe_decides_what_is_not_given(unstale_command: Command) -> None:
 
 
 def test_the_data_are_where_it_is_said(unstale_command: Command, tmp_path: Path) -> None:
-    root = binary(tmp_path)
+    root = parquet(tmp_path)
     options = ("--data", root, "--model", "wrn10_1", "--task-option", "width=1", "--epochs", "1", "--batch-size", "5")
     config = json.loads(unstale_command("train", "cifar10", "-n", "2", "--json", *options).out)["config"]
     assert (config["task"]["model_name"], config["task"]["train_size"]) == ("wrn10_1", 10)
