@@ -93,34 +93,35 @@ class LiveRun:
 
     def _work(self) -> None:
         threads = torch.get_num_threads()
+        run: Run | None = None
+        error: BaseException | None = None
         try:
             torch.set_num_threads(1)
             with tensor_cores(self._conductor.plan), memory_kept():
-                self._run.set_result(self._conductor.run())
-        except BaseException as error:
-            if isinstance(error, Interrupted):
-                error.signal = self._conductor.signal
-            self._run.set_exception(error)
+                run = self._conductor.run()
+        except BaseException as found:
+            if isinstance(found, Interrupted):
+                found.signal = self._conductor.signal
+            error = found
         finally:
             torch.set_num_threads(threads)
             self._conductor.close()
+        # Not before its workers are gone.
+        if run is not None:
+            self._run.set_result(run)
+        else:
+            assert error is not None
+            self._run.set_exception(error)
 
     def interrupt(self, number: int = signal.SIGINT) -> None:
         """As `stop`, for a signal; the second time it ends at once."""
         self._conductor.ask(lambda: self._conductor.stop("interrupted", number))
 
-    def join(self) -> None:
-        """Until its workers are gone, too."""
-        self._thread.join()
-
 
 def conducted(live: LiveRun) -> Run:
     """Wait for a run; a signal to end ends it in order, a second one at once."""
     with _signals(live.interrupt):
-        try:
-            return live.result()
-        finally:
-            live.join()
+        return live.result()
 
 
 @contextmanager
