@@ -6,7 +6,8 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
@@ -93,25 +94,19 @@ class LiveRun:
 
     def _work(self) -> None:
         threads = torch.get_num_threads()
-        run: Run | None = None
-        error: BaseException | None = None
+        ended: Callable[[], None]
         try:
             torch.set_num_threads(1)
-            with tensor_cores(self._conductor.plan), memory_kept():
+            with tensor_cores(self._conductor.plan), memory_kept(), closing(self._conductor):
                 run = self._conductor.run()
-        except BaseException as found:
-            if isinstance(found, Interrupted):
-                found.signal = self._conductor.signal
-            error = found
-        finally:
-            torch.set_num_threads(threads)
-            self._conductor.close()
-        # Not before its workers are gone.
-        if run is not None:
-            self._run.set_result(run)
+        except BaseException as error:
+            if isinstance(error, Interrupted):
+                error.signal = self._conductor.signal
+            ended = partial(self._run.set_exception, error)
         else:
-            assert error is not None
-            self._run.set_exception(error)
+            ended = partial(self._run.set_result, run)
+        torch.set_num_threads(threads)
+        ended()  # not before its workers are gone
 
     def interrupt(self, number: int = signal.SIGINT) -> None:
         """As `stop`, for a signal; the second time it ends at once."""
