@@ -14,6 +14,7 @@ from unstale.tickets import Ticket
 __all__ = ["Member", "Patience"]
 
 RECENT = 16  # of a worker's own durations, by which it is told that it takes too long
+DOUBLINGS = 7  # of the time before a restart
 
 State = Literal["starting", "idle", "busy", "silent", "down", "gone"]
 """silent: its ticket was taken from it. down: it will be started again. gone: it will not."""
@@ -24,7 +25,7 @@ class Patience:
     """What is done about workers that fail, or are not heard of.
 
     max_restarts: how often each is started again; after that, training goes on without it.
-    back_off: seconds before the first restart; twice as many before each further one.
+    back_off: seconds before the first restart; twice as many before each further one, up to 128 times as many.
     slowness: a worker is silent when a gradient takes this many times the longest of its recent ones, and at least
         ``floor`` seconds: its batch goes to another one. When it takes as long again, it is killed and started anew.
     starting: seconds that a worker may take to start, and to compute its first gradient.
@@ -54,6 +55,8 @@ class Member:
     state: State = "starting"
     since: float = 0.0
     """When the state began, in seconds of the run."""
+    sent: float = 0.0
+    """When it was sent its ticket."""
     ticket: Ticket | None = None
     """What it was sent last, also when that counts no longer."""
     pushes: int = 0
@@ -71,10 +74,14 @@ class Member:
         """Change state."""
         self.state, self.since = state, now
 
+    def excuse(self, seconds: float, now: float) -> None:
+        """It could not be heard for so long, until now, and that is not its fault."""
+        self.since, self.sent = min(self.since + seconds, now), min(self.sent + seconds, now)
+
     def count(self, receipt: Receipt, now: float) -> None:
         """It pushed."""
         self.pushes += 1
-        self.durations.append(now - self.since)
+        self.durations.append(now - self.sent)
         if receipt.outcome in ("applied", "held"):
             self.accepted += 1
             self.delays += receipt.delay or 0
@@ -90,7 +97,7 @@ class Member:
             allowed = max(patience.floor, patience.slowness * max(self.durations)) if known else patience.starting
             return self.since + allowed
         if self.state == "down":
-            return self.since + patience.back_off * 2.0 ** (self.restarts - 1)
+            return self.since + patience.back_off * 2.0 ** min(self.restarts - 1, DOUBLINGS)
         return None
 
     def report(self) -> dict[str, Plain]:
