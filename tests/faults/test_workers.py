@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,12 @@ from typing import Any
 import pytest
 
 import unstale
-from tests.engines.problems import blobs, trained
+from tests.engines.problems import blobs, normed, trained
 from tests.faults import inject
-from tests.faults.inject import BATCHES, QUICK, SMALL, At, Faulty, about, ended, kill, plan, send, started
+from tests.faults.inject import BATCHES, SMALL, At, Faulty, about, ended, kill, plan, started
 from unstale.clocks import Gamma
 from unstale.engines.live.processes import Processes
 from unstale.engines.replay import repeat
-from unstale.methods import Method
 
 PACE = Gamma(mean=0.02, cv=0.5)
 
@@ -37,7 +37,6 @@ def lost(run: unstale.Run) -> int:
         (inject.runs_out_of_memory, "out of memory"),
         (inject.dies, "killed by SIGKILL"),
         (inject.exits, "SystemExit: 7"),
-        (inject.stops, "did not answer within"),
     ],
 )
 def test_a_worker_that_fails_over_a_batch_is_restarted(fault: Callable[..., Any], told: str, tmp_path: Path) -> None:
@@ -83,12 +82,18 @@ def test_a_silent_worker_does_not_lock_the_others(method: str, tmp_path: Path) -
     assert (run.events["kind"] == "expire").sum() == 1
 
 
+def test_a_worker_that_hangs_is_killed_and_started_anew(tmp_path: Path) -> None:
+    at = At()
+    run = ended(started(Faulty(blobs(), 5, inject.stops, tmp_path), workers=1, at=at))
+    assert "did not answer within" in at.reasons
+    assert about(run, 0)["restarts"] == 1
+    assert not run.quarantined
+
+
 def test_a_silent_worker_that_goes_on_is_late_and_works_on(tmp_path: Path) -> None:
     """It is stopped in the middle of a batch, and continued when that batch is done by the other."""
 
     class Continue(At):
-        asleep: set[int] = set()
-
         def on_push(self, row: Any) -> None:
             assert self.live is not None
             fleet = self.live._conductor.fleet
@@ -115,15 +120,14 @@ def test_a_slow_worker_is_waited_for(tmp_path: Path) -> None:
     assert set(run.history["outcome"]) == {"applied"}
 
 
-def test_after_its_last_restart_training_goes_on_without_it(tmp_path: Path) -> None:
-    at = At({push: send(signal.SIGKILL, 1) for push in range(200) if push % 10 == 5})
+def test_after_its_last_restart_training_goes_on_without_it() -> None:
     patience = unstale.Patience(back_off=0.01, max_restarts=2)
 
     class Alive(At):
         def on_push(self, row: Any) -> None:
-            fleet = self.live._conductor.fleet  # type: ignore[union-attr]
+            assert self.live is not None
             if row["worker"] == 1:
-                os.kill(fleet.process(1), signal.SIGKILL)  # type: ignore[attr-defined]
+                kill(self.live, 1)
 
     at = Alive()
     run = ended(started(workers=2, at=at, patience=patience, epochs=40, pace=PACE), 320)
@@ -137,13 +141,14 @@ def test_a_batch_that_always_fails_is_quarantined_and_named(tmp_path: Path) -> N
     run = ended(started(Faulty(blobs(), 5, inject.raises, tmp_path, times=99), at=at))
     assert run.quarantined == (5,)
     assert run.summary()["quarantined"] == [5]
-    assert at.reasons.count("the disk with the pictures is gone") == 3
+    assert at.reasons.count("RuntimeError: the disk with the pictures is gone") == 3
 
 
-def test_all_workers_gone_ends_the_run_with_the_reason(tmp_path: Path) -> None:
+def test_all_workers_gone_ends_the_run_with_the_reason() -> None:
     class Hopeless(At):
         def on_push(self, row: Any) -> None:
-            kill(self.live, row["worker"])  # type: ignore[arg-type]
+            assert self.live is not None
+            kill(self.live, row["worker"])
 
     live = started(at=Hopeless(), patience=unstale.Patience(max_restarts=0))
     with pytest.raises(unstale.errors.RunError, match=r"all workers are gone after 2 pushes.*SIGKILL"):
@@ -177,11 +182,10 @@ def test_workers_that_cannot_start_say_why_and_do_not_try_for_ever() -> None:
 
 
 def test_what_cannot_travel_is_refused_by_name_before_anything_starts() -> None:
-    task = blobs()
-    with Path("/dev/null").open() as file:
-        task.score = lambda output, target: file.fileno() + output.float().mean()
-        with pytest.raises(unstale.errors.ArgumentError, match="the task's score cannot travel"):
-            started(task)
+    task, lock = blobs(), threading.Lock()
+    task.score = lambda output, target: output.float().mean() if lock.locked() else 0.0
+    with pytest.raises(unstale.errors.ArgumentError, match="the task's score cannot travel to another process"):
+        started(task)
 
 
 def test_a_killed_nursery_takes_its_workers_with_it_and_a_new_one_goes_on() -> None:
@@ -203,13 +207,8 @@ def test_a_killed_nursery_takes_its_workers_with_it_and_a_new_one_goes_on() -> N
 
 @pytest.mark.parametrize("policy", ["shared", "per-worker", "recalibrate"])
 def test_batch_norm_and_clip_outlive_a_death(policy: Any) -> None:
-    from tests.engines.problems import normed
-
     settings: dict[str, Any] = {"batch_norm": policy, "clip": 0.5}
     run = ended(started(blobs(normed), workers=2, at=At({5: kill}), **settings, pace=PACE))
     assert run.events is not None
     again = repeat(plan(blobs(normed), **settings), run.events)
     assert all(bool((again.params[name] == value).all()) for name, value in run.params.items())
-
-
-assert QUICK, Method
