@@ -82,4 +82,4 @@ def check_sums(server: unstale.Server) -> None:
         return
     rows = [server.state("v", worker) for worker in server.workers]
     total = torch.stack(rows).sum(0) if rows else torch.zeros(server.layout.size)
-    torch.testing.assert_close(server.state("S"), total, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(server.state("S"), total, rtol=1e-4, atol=1e-5, equal_nan=True)

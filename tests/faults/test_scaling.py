@@ -65,33 +65,23 @@ def test_stop_before_the_first_worker_is_up() -> None:
     assert len(run.history) < 320
 
 
-def test_a_second_interrupt_does_not_wait() -> None:
-    def twice(live: unstale.LiveRun, worker: int) -> None:
-        live.interrupt(15)
-        live.interrupt(2)
-
-    at = At({5: twice})
-    live = started(at=at, workers=2, epochs=40)
-    with pytest.raises(unstale.errors.Interrupted) as caught:
-        live.result(60)
-    live.join()
-    assert caught.value.signal == 15
-    assert len(caught.value.run.history) <= 8
-
-
-def test_grace_is_an_end_to_waiting() -> None:
-    """Each gradient takes 30 s; the run is over, and its workers gone, long before."""
-    live = started(pace=Gamma(mean=30.0, cv=0.01), patience=unstale.Patience(grace=0.2), epochs=40)
+@pytest.mark.parametrize(("grace", "signals"), [(0.2, [2]), (600.0, [15, 2])])
+def test_an_interruption_waits_no_longer_than_the_grace_and_a_second_one_not_at_all(
+    grace: float, signals: list[int]
+) -> None:
+    """Each gradient takes ten minutes; the run is over, and its workers gone, long before."""
+    live = started(pace=Gamma(mean=600.0, cv=0.01), patience=unstale.Patience(grace=grace))
     deadline = time.monotonic() + 60
     while [member.state for member in live._conductor.members.values()] != ["busy", "busy"]:
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    began = time.monotonic()
-    live.interrupt()
-    with pytest.raises(unstale.errors.Interrupted):
+    for number in signals:
+        live.interrupt(number)
+    with pytest.raises(unstale.errors.Interrupted) as caught:
         live.result(60)
     live.join()
-    assert time.monotonic() - began < 10
+    assert caught.value.signal == signals[0]
+    assert not len(caught.value.run.history)
 
 
 def test_a_run_may_be_stopped_by_a_callback_over_an_incident() -> None:

@@ -14,7 +14,7 @@ import pytest
 import unstale
 from tests.engines.problems import blobs, normed, trained
 from tests.faults import inject
-from tests.faults.inject import BATCHES, SMALL, At, Faulty, about, ended, kill, plan, started
+from tests.faults.inject import BATCHES, HASTY, SMALL, At, Faulty, about, ended, kill, plan, started
 from unstale.clocks import Gamma
 from unstale.engines.live.processes import Processes
 from unstale.engines.replay import repeat
@@ -72,7 +72,7 @@ def test_a_worker_killed_while_it_waits_does_not_lock_the_gate(method: str) -> N
 @pytest.mark.parametrize("method", ["sync", "backup", "dana"])
 def test_a_silent_worker_does_not_lock_the_others(method: str, tmp_path: Path) -> None:
     at = At()
-    run = ended(started(Faulty(blobs(), BATCHES - 1, inject.stops, tmp_path), method, at=at))
+    run = ended(started(Faulty(blobs(), BATCHES - 1, inject.stops, tmp_path), method, at=at, patience=HASTY))
     assert (
         "did not answer within" in at.reasons
         or about(run, 0)["state"] == "silent"
@@ -84,7 +84,7 @@ def test_a_silent_worker_does_not_lock_the_others(method: str, tmp_path: Path) -
 
 def test_a_worker_that_hangs_is_killed_and_started_anew(tmp_path: Path) -> None:
     at = At()
-    run = ended(started(Faulty(blobs(), 5, inject.stops, tmp_path), workers=1, at=at))
+    run = ended(started(Faulty(blobs(), 5, inject.stops, tmp_path), workers=1, at=at, patience=HASTY))
     assert "did not answer within" in at.reasons
     assert about(run, 0)["restarts"] == 1
     assert not run.quarantined
@@ -104,7 +104,7 @@ def test_a_silent_worker_that_goes_on_is_late_and_works_on(tmp_path: Path) -> No
 
     at = Continue()
     task = Faulty(blobs(), 5, inject.stops, tmp_path)
-    run = ended(started(task, at=at, epochs=20, pace=PACE), 160)
+    run = ended(started(task, at=at, epochs=20, pace=PACE, patience=HASTY), 160)
     assert run.history["outcome"].to_list().count("late") == 1
     assert not at.incidents
     assert sum(about(run, worker)["late"] for worker in range(2)) == 1
@@ -114,8 +114,7 @@ def test_a_silent_worker_that_goes_on_is_late_and_works_on(tmp_path: Path) -> No
 
 def test_a_slow_worker_is_waited_for(tmp_path: Path) -> None:
     at = At()
-    patience = unstale.Patience(floor=5.0)
-    run = ended(started(Faulty(blobs(), 5, inject.is_slow, tmp_path), at=at, patience=patience))
+    run = ended(started(Faulty(blobs(), 5, inject.is_slow, tmp_path), at=at))
     assert not at.incidents
     assert set(run.history["outcome"]) == {"applied"}
 
@@ -142,6 +141,11 @@ def test_a_batch_that_always_fails_is_quarantined_and_named(tmp_path: Path) -> N
     assert run.quarantined == (5,)
     assert run.summary()["quarantined"] == [5]
     assert at.reasons.count("RuntimeError: the disk with the pictures is gone") == 3
+
+
+def test_a_batch_over_which_every_worker_hangs_is_quarantined(tmp_path: Path) -> None:
+    run = ended(started(Faulty(blobs(), 5, inject.stops, tmp_path, times=99), patience=HASTY))
+    assert run.quarantined == (5,)
 
 
 def test_all_workers_gone_ends_the_run_with_the_reason() -> None:

@@ -52,6 +52,7 @@ class Conductor(Training):
         self._stopping, self.signal = "", 0
         self._halt = 0.0
         self._mark = self._listened = 0.0
+        self._slow: set[int] = set()  # batches over which a worker fell silent
 
     # What others ask, from their threads: it is done between two pushes.
 
@@ -183,11 +184,18 @@ class Conductor(Training):
             if member.state == "down":
                 if not self._stopping:
                     self._launch(member.worker)
-            elif member.state == "busy":
+            elif member.state == "busy" and self._first_silence_over(member.ticket):
                 self._expire(member)
             else:
                 what, since = ("start", member.since) if member.state == "starting" else ("answer", member.sent)
                 self._lose(member, f"it did not {what} within {self.clock() - since:.3g} s")
+
+    def _first_silence_over(self, ticket: Ticket | None) -> bool:
+        """Not so, it may be the batch that no worker gets done: then it counts as a failure of that, too."""
+        assert ticket is not None
+        first = ticket.batch not in self._slow
+        self._slow.add(ticket.batch)
+        return first
 
     # What is heard.
 

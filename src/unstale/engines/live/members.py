@@ -27,7 +27,8 @@ class Patience:
     max_restarts: how often each is started again; after that, training goes on without it.
     back_off: seconds before the first restart; twice as many before each further one, up to 128 times as many.
     slowness: a worker is silent when a gradient takes this many times the longest of its recent ones, and at least
-        ``floor`` seconds: its batch goes to another one. When it takes as long again, it is killed and started anew.
+        ``floor`` seconds: its batch goes to another one. When it takes as long again, it is killed and started anew;
+        at once, if somebody was silent over that batch before, which then counts as a failure of the batch.
     starting: seconds that a worker may take to start, and to compute its first gradient.
     grace: seconds that gradients under way have when a run is stopped.
     """
