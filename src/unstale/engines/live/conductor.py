@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import queue
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import singledispatchmethod
 from typing import Any
 
@@ -52,6 +52,8 @@ class Conductor(Training):
         self._stopping, self.signal = "", 0
         self._resumed: dict[int, Ticket] | None = None
         self._halt = 0.0
+        self._mark = self._listened = 0.0
+        self._slow: set[int] = set()  # batches over which a worker fell silent
 
     # What others ask, from their threads: it is done between two pushes.
 
@@ -66,7 +68,7 @@ class Conductor(Training):
         ``how``: "stopped", or "interrupted" by signal ``number``.
         """
         self._halt = self.clock() + (0.0 if self._stopping else self.patience.grace)
-        self._stopping, self.signal = self._stopping or how, number
+        self._stopping, self.signal = self._stopping or how, self.signal or number
 
     def stats(self) -> dict[str, Plain]:
         """How it goes."""
@@ -105,10 +107,13 @@ class Conductor(Training):
         while not self._over():
             let_through()
             self._do_what_is_asked()
-            for message in self.fleet.wait(self._wait()):
-                self._hear(message)
-                self.evaluate_if_due()
-                self.keep_if_due()
+            for message in self._listen():
+                # It may have been given up since, for what else it said.
+                if self.members[message.worker].state not in ("down", "gone"):
+                    self._hear(message)
+                    self.evaluate_if_due()
+                    self.keep_if_due()
+                    self._excuse()
             self._look_around()
             self.log.write_if_due()
         if self._stopping:
@@ -176,9 +181,22 @@ class Conductor(Training):
             )
         return False
 
-    def _wait(self) -> float:
-        deadlines = [d for m in self.members.values() if (d := m.deadline(self.patience)) is not None]
-        return max(0.0, min([TICK, *(deadline - self.clock() for deadline in deadlines)]))
+    def _listen(self) -> Sequence[Message]:
+        """What comes until somebody should have been heard of; all that was sent before ``_listened`` has come then."""
+        self._listened = self.clock()
+        until = [d for m in self.members.values() if (d := m.deadline(self.patience)) is not None]
+        until += [self._halt] if self._stopping else []
+        seconds = max(0.0, min([TICK, *(moment - self._listened for moment in until)]))
+        messages = self.fleet.wait(seconds)
+        self._excuse(seconds)
+        return messages
+
+    def _excuse(self, waited: float = 0.0) -> None:
+        """What took long here (an evaluation, a machine that slept) is not held against the workers."""
+        before, self._mark = self._mark, self.clock()
+        if (absent := self._mark - before - waited) > TICK:
+            for member in self.members.values():
+                member.excuse(absent, self._mark)
 
     def _do_what_is_asked(self) -> None:
         while not self.asked.empty():
@@ -186,19 +204,25 @@ class Conductor(Training):
 
     def _look_around(self) -> None:
         """At those who should have been heard of."""
-        now = self.clock()
         for member in list(self.members.values()):
             deadline = member.deadline(self.patience)
-            if deadline is None or deadline > now:
+            if deadline is None or deadline > self._listened:
                 continue
             if member.state == "down":
-                self._launch(member.worker)
-            elif member.state == "busy":
+                if not self._stopping:
+                    self._launch(member.worker)
+            elif member.state == "busy" and self._first_silence_over(member.ticket):
                 self._expire(member)
             else:
-                self.fleet.kill(member.worker)
-                what = "start" if member.state == "starting" else "answer"
-                self._hear(Gone(member.worker, f"it did not {what} within {now - member.since:.0f} s"))
+                what, since = ("start", member.since) if member.state == "starting" else ("answer", member.sent)
+                self._lose(member, f"it did not {what} within {self.clock() - since:.3g} s")
+
+    def _first_silence_over(self, ticket: Ticket | None) -> bool:
+        """Not so, it may be the batch that no worker gets done: then it counts as a failure of that, too."""
+        assert ticket is not None
+        first = ticket.batch not in self._slow
+        self._slow.add(ticket.batch)
+        return first
 
     # What is heard.
 
@@ -223,10 +247,10 @@ class Conductor(Training):
     def _(self, message: Arrived) -> None:
         member, now = self.members[message.worker], self.clock()
         ticket = member.ticket
-        if ticket is None or member.state not in ("busy", "silent"):
+        if ticket is None or not self._was_sent(member, message.number):
             return self._lose(member, "it sent a gradient that nobody had asked for")
-        # One of another number is late, or came twice, which the ledger knows; its worker is still at its own.
-        current = message.number == ticket.number
+        # Any other is late, or came twice, which the ledger knows; its worker is still at what it is at.
+        current = message.number == ticket.number and member.state in ("busy", "silent")
         ticket = ticket if current else ticket.renumbered(message.number)
         alone = not (self.server.waiting or member.leaving or self._stopping) and current
         computed, answer = message.computed, None
@@ -259,6 +283,12 @@ class Conductor(Training):
 
     # What is done.
 
+    def _was_sent(self, member: Member, number: int) -> bool:
+        """Whether a worker may answer for a ticket of that number: none of the future, or that others are at."""
+        assert member.ticket is not None
+        others = {m.ticket.number for m in self.members.values() if m.ticket is not None and m is not member}
+        return 0 <= number <= member.ticket.number and number not in others
+
     def _pull(self, workers: Iterable[int]) -> None:
         """For those who are idle; the others pull when they are."""
         for worker in sorted(workers):
@@ -273,6 +303,7 @@ class Conductor(Training):
     def _send(self, member: Member, ticket: Ticket) -> None:
         member.ticket = ticket
         member.become("busy", self.now)
+        member.sent = self.now
         self.fleet.send(member.worker, ticket)
 
     def _launch(self, worker: int) -> None:

@@ -15,6 +15,7 @@ from unstale.tickets import Ticket
 __all__ = ["Member", "Patience"]
 
 RECENT = 16  # of a worker's own durations, by which it is told that it takes too long
+DOUBLINGS = 7  # of the time before a restart
 
 _KEPT = ("worker", "pushes", "accepted", "dropped", "late", "delays", "restarts", "failures")
 
@@ -27,9 +28,10 @@ class Patience:
     """What is done about workers that fail, or are not heard of.
 
     max_restarts: how often each is started again; after that, training goes on without it.
-    back_off: seconds before the first restart; twice as many before each further one.
+    back_off: seconds before the first restart; twice as many before each further one, up to 128 times as many.
     slowness: a worker is silent when a gradient takes this many times the longest of its recent ones, and at least
-        ``floor`` seconds: its batch goes to another one. When it takes as long again, it is killed and started anew.
+        ``floor`` seconds: its batch goes to another one. When it takes as long again, it is killed and started anew;
+        at once, if somebody was silent over that batch before, which then counts as a failure of the batch.
     starting: seconds that a worker may take to start, and to compute its first gradient.
     grace: seconds that gradients under way have when a run is stopped.
     """
@@ -57,6 +59,8 @@ class Member:
     state: State = "starting"
     since: float = 0.0
     """When the state began, in seconds of the run."""
+    sent: float = 0.0
+    """When it was sent its ticket."""
     ticket: Ticket | None = None
     """What it was sent last, also when that counts no longer."""
     pushes: int = 0
@@ -74,10 +78,14 @@ class Member:
         """Change state."""
         self.state, self.since = state, now
 
+    def excuse(self, seconds: float, now: float) -> None:
+        """It could not be heard for so long, until now, and that is not its fault."""
+        self.since, self.sent = min(self.since + seconds, now), min(self.sent + seconds, now)
+
     def count(self, receipt: Receipt, now: float) -> None:
         """It pushed."""
         self.pushes += 1
-        self.durations.append(now - self.since)
+        self.durations.append(now - self.sent)
         if receipt.outcome in ("applied", "held"):
             self.accepted += 1
             self.delays += receipt.delay or 0
@@ -93,7 +101,7 @@ class Member:
             allowed = max(patience.floor, patience.slowness * max(self.durations)) if known else patience.starting
             return self.since + allowed
         if self.state == "down":
-            return self.since + patience.back_off * 2.0 ** (self.restarts - 1)
+            return self.since + patience.back_off * 2.0 ** min(self.restarts - 1, DOUBLINGS)
         return None
 
     def state_dict(self) -> dict[str, Any]:

@@ -25,7 +25,7 @@ __all__ = ["Nursery", "main", "nursery"]
 REQUEST = struct.Struct("<cq")
 """b"s" (start) or b"k" (kill), and the worker's token."""
 REPORT = struct.Struct("<qi")
-"""A worker has ended: its token, and the status as of `os.waitpid`."""
+"""A worker has ended: its token, and the status as of `os.waitpid`; or could not be forked, and minus the errno."""
 _PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
 _DESCRIPTORS = 5  # channel, setup, block, standard output and error
 
@@ -39,6 +39,8 @@ class Nursery:
         self._ended: dict[int, int] = {}
         mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket = mine
+        self._reports = select.poll()  # not select(), which knows the first 1024 descriptors only
+        self._reports.register(mine, select.POLLIN)
         command = [sys.executable, "-m", "unstale.engines.live", str(os.getpid()), str(theirs.fileno())]
         # More threads than one when it forks would be asking for trouble.
         environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
@@ -53,6 +55,10 @@ class Nursery:
         self._socket.close()
         self.process.kill()
         self.process.wait()
+
+    @property
+    def _open(self) -> bool:
+        return self._socket.fileno() >= 0
 
     @property
     def alive(self) -> bool:
@@ -73,15 +79,17 @@ class Nursery:
             self._socket.send(REQUEST.pack(b"k", token))
 
     def status(self, token: int, seconds: float) -> int | None:
-        """How a worker ended, as of `os.waitpid`; None if that is not known within so many seconds."""
+        """How a worker ended, as in its `REPORT`; None if that is not known within so many seconds."""
         with self._lock:
-            while token not in self._ended and select.select([self._socket], [], [], seconds)[0]:
-                with contextlib.suppress(OSError):
+            while token not in self._ended and self._open and self._reports.poll(1000 * seconds):
+                try:
                     report = self._socket.recv(REPORT.size)
-                    if not report:
-                        break
-                    ended, status = REPORT.unpack(report)
-                    self._ended[ended] = status
+                except OSError:
+                    break
+                if not report:
+                    break
+                ended, status = REPORT.unpack(report)
+                self._ended[ended] = status
             return self._ended.pop(token, None)
 
 
@@ -93,8 +101,10 @@ def nursery() -> Nursery:
     """This process's own, alive."""
     global _current
     with _making:
-        if _current is None or not _current.alive:
-            _current = _made()
+        if _current is not None and not _current.alive:
+            _current.close()
+            _current = None
+        _current = _current or _made()
         return _current
 
 
@@ -133,7 +143,9 @@ atexit.register(_end)
 
 def main(parent: int, channel: int) -> int:
     """Fork workers until nobody asks any more."""
+    # Whoever asks a whole group or job to end means the trainer, which has gradients under way.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     ctypes.CDLL(None).prctl(_PARENT_DEATH_SIGNAL, signal.SIGKILL)
     if os.getppid() != parent:
         return 1  # it died before the kernel was asked to tell
@@ -161,13 +173,18 @@ def main(parent: int, channel: int) -> int:
             return 0
         what, token = REQUEST.unpack(request)
         if what == b"s":
-            pid = os.fork()
+            try:
+                pid = os.fork()
+            except OSError as error:  # too many processes, or no memory
+                pid = -1
+                line.send(REPORT.pack(token, -(error.errno or 1)))
             if pid == 0:
                 for inherited in (line.fileno(), woken, bell):
                     os.close(inherited)
                 signal.set_wakeup_fd(-1)
                 _become_worker(descriptors)
-            tokens[pid] = token
+            if pid > 0:
+                tokens[pid] = token
             for descriptor in descriptors:
                 os.close(descriptor)
         else:
@@ -181,7 +198,6 @@ def _become_worker(descriptors: list[int]) -> None:
     code = 1
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         channel, setup, block, out, err = descriptors
         os.dup2(out, 1)
         os.dup2(err, 2)

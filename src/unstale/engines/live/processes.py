@@ -23,7 +23,7 @@ from unstale.engines.gradients.base import Computed
 from unstale.engines.live.block import Block
 from unstale.engines.live.fleet import Arrived, Gone, Message, Up
 from unstale.engines.live.frames import Channel, DamagedFrame, Frame, Kind, packed, unpacked
-from unstale.engines.live.nursery import nursery
+from unstale.engines.live.nursery import Nursery, nursery
 from unstale.engines.live.protocol import ARRIVED, PROCESS, SENT, Setup
 from unstale.engines.live.travel import packed_plan
 from unstale.server import Server
@@ -39,10 +39,12 @@ _ENDING = 5.0  # seconds that a worker has to end by itself, once it is told to
 
 @dataclass
 class _Member:
+    nursery: Nursery
     token: int
     line: Channel
     block: Block
     process: int = 0
+    busy: bool = False
     reason: str = ""
 
 
@@ -68,7 +70,7 @@ class Processes:
         self._devices = list(devices or _devices(plan.device))
         self._plan = packed_plan(plan)
         self._buffers = dict(plan.task.build(plan.seed).to(plan.dtype).named_buffers())
-        self._nursery = nursery()
+        nursery()  # now, for it takes its time
         self._members: dict[int, _Member] = {}
         self._places: dict[int, Block] = {}
         self._selector = selectors.DefaultSelector()
@@ -82,24 +84,26 @@ class Processes:
     def start(self, worker: int) -> None:
         """See `Fleet`."""
         self.kill(worker)
-        if not self._nursery.alive:
-            self._nursery = nursery()
         block = self._places[worker] = Block(self.server.layout.size, self.plan.dtype, self._buffers)
         mine, theirs = socket.socketpair()
         setup = _in_memory(self._setup(worker))
         try:
-            token = self._nursery.start((theirs.fileno(), setup, block.descriptor))
+            home = nursery()
+            token = home.start((theirs.fileno(), setup, block.descriptor))
         finally:
             theirs.close()
             os.close(setup)
             block.close()
-        member = _Member(token, Channel(mine), block)
+        member = _Member(home, token, Channel(mine), block)
         self._members[worker] = member
         self._selector.register(member.line, selectors.EVENT_READ, worker)
 
     def send(self, worker: int, ticket: Ticket) -> None:
         """See `Fleet`."""
-        member = self._members[worker]
+        member = self._members.get(worker)
+        if member is None:
+            return  # it is no more, which the conductor is about to hear
+        member.busy = True
         if ticket.params.data_ptr() != member.block.point.data_ptr():
             member.block.point.copy_(ticket.params)
         for name, value in ticket.buffers.items():
@@ -139,7 +143,7 @@ class Processes:
             member.line.send(Kind.STOP)
         patience = time.monotonic() + _ENDING
         for member in members:
-            self._forget(member, patience - time.monotonic())
+            self._forget(member, 0.0 if member.busy else patience - time.monotonic())
         self._selector.close()
         self._alarm.close()
         self._bell.close()
@@ -170,7 +174,7 @@ class Processes:
         return heard
 
     def _understood(self, worker: int, member: _Member, frame: Frame) -> list[Message]:
-        if frame.kind == Kind.UP:
+        if frame.kind == Kind.UP and len(frame.payload) == PROCESS.size:
             (member.process,) = PROCESS.unpack(frame.payload)
             return [Up(worker)]
         if frame.kind == Kind.FAILED:
@@ -178,6 +182,7 @@ class Processes:
             return []
         if frame.kind != Kind.PUSH or len(frame.payload) < ARRIVED.size:
             raise DamagedFrame("a message that makes no sense")
+        member.busy = False
         number, loss, *times = ARRIVED.unpack_from(frame.payload)
         device = self.plan.device
         gradient = member.block.gradient.to(device)
@@ -193,10 +198,10 @@ class Processes:
 
     def _forget(self, member: _Member, seconds: float = 0.0) -> int | None:
         """Let go of a worker, which has so many seconds to end by itself; answers how it did."""
-        status = self._nursery.status(member.token, seconds) if seconds > 0 else None
+        status = member.nursery.status(member.token, seconds) if seconds > 0 else None
         if status is None:
-            self._nursery.kill(member.token)
-            status = self._nursery.status(member.token, _ENDING)
+            member.nursery.kill(member.token)
+            status = member.nursery.status(member.token, _ENDING)
         self._selector.unregister(member.line)
         member.line.close()
         return status
@@ -237,6 +242,8 @@ def _in_memory(content: bytes) -> int:
 def _ended(status: int | None) -> str:
     if status is None:
         return "its process ended"
+    if status < 0:
+        return f"it could not be forked ({os.strerror(-status)})"
     if not os.WIFSIGNALED(status):
         return f"its process ended with exit code {os.waitstatus_to_exitcode(status)}"
     name = signal.Signals(os.WTERMSIG(status)).name

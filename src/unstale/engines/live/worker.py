@@ -41,19 +41,11 @@ def main(parent: int, channel: int, setup: int, block: int) -> int:
     ctypes.CDLL(None).prctl(_PARENT_DEATH_SIGNAL, signal.SIGKILL)
     if os.getppid() != parent:
         return 1  # it died before the kernel was asked to tell
-    with os.fdopen(setup, "rb") as file:
-        given: Setup = pickle.load(file)
-    if hasattr(os, "sched_setaffinity") and given.cores:
-        os.sched_setaffinity(0, given.cores)
-    sys.path[:] = given.path
-    os.environ.clear()
-    os.environ.update(given.environment)
-    os.chdir(given.directory)
     from unstale.engines.live.frames import Channel, Kind
 
     line = Channel(socket.socket(fileno=channel))
     try:
-        worker = _Worker(given, block)
+        worker = _Worker(_moved_in(setup), block)
         line.send(Kind.UP, PROCESS.pack(os.getpid()))
         while (frame := _next(line)) is not None and frame.kind == Kind.TICKET:
             line.send(Kind.PUSH, worker.compute(frame.payload))
@@ -64,6 +56,19 @@ def main(parent: int, channel: int, setup: int, block: int) -> int:
         _tell(line, traceback.format_exc())
         return 1
     return 0
+
+
+def _moved_in(setup: int) -> Setup:
+    """Read how it is set up, and have paths, environment and cores as its trainer has them."""
+    with os.fdopen(setup, "rb") as file:
+        given: Setup = pickle.load(file)
+    if hasattr(os, "sched_setaffinity") and given.cores:
+        os.sched_setaffinity(0, given.cores)
+    sys.path[:] = given.path
+    os.environ.clear()
+    os.environ.update(given.environment)
+    os.chdir(given.directory)
+    return given
 
 
 class _Worker:

@@ -1,0 +1,156 @@
+"""Faults at exact places: at a push, seen from the server; at a batch, inside a worker; or in the messages between."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import unstale
+from tests.engines.problems import blobs
+from tests.faults.checker import check, check_sums
+from unstale.engines import Plan
+from unstale.engines.live.conductor import Conductor
+from unstale.engines.live.launch import LiveRun
+from unstale.engines.live.processes import Processes
+from unstale.events import EventLog
+from unstale.methods import Method, get
+from unstale.tasks import Task
+
+SMALL: dict[str, Any] = {"lr": 0.05, "batch_size": 8, "epochs": 3}
+BATCHES = 24  # of blobs with the settings above
+QUICK = unstale.Patience(back_off=0.01, grace=5.0)
+HASTY = unstale.Patience(back_off=0.01, floor=0.4, slowness=5.0)
+Does = Callable[[LiveRun, int], None]
+
+
+class At(unstale.Callback):
+    """``what(live, worker)`` at exact pushes, each counted from 0; keeps what was told of incidents."""
+
+    def __init__(self, pushes: Mapping[int, Does] | None = None) -> None:
+        self.pushes = dict(pushes or {})
+        self.live: LiveRun | None = None
+        self.incidents: list[tuple[int, str]] = []
+
+    def on_push(self, row: Mapping[str, Any]) -> None:
+        if row["push"] in self.pushes:
+            assert self.live is not None
+            self.pushes[row["push"]](self.live, row["worker"])
+
+    def on_incident(self, worker: int, reason: str) -> None:
+        self.incidents.append((worker, reason))
+
+    @property
+    def reasons(self) -> str:
+        return "\n".join(reason for _, reason in self.incidents)
+
+
+def started(
+    task: Task | None = None, method: str | Method = "dana_ga", workers: int = 2, at: At | None = None, **changes: Any
+) -> LiveRun:
+    """A run on processes that has begun."""
+    at = at or At()
+    settings = {"patience": QUICK, **SMALL, **changes}
+    at.live = unstale.launch(task or blobs(), method, workers, callbacks=[at], **settings)
+    return at.live
+
+
+def ended(live: LiveRun, batches: int | None = BATCHES) -> unstale.Run:
+    """The run, which keeps all laws."""
+    run = live.result(120)
+    check(run, batches)
+    check_sums(live._conductor.server)
+    return run
+
+
+def about(run: unstale.Run, worker: int) -> dict[str, Any]:
+    """What the run tells of a worker."""
+    (found,) = [member for member in run.members if isinstance(member, dict) and member["worker"] == worker]
+    return found
+
+
+def plan(task: Task | None = None, method: str | Method = "dana_ga", workers: int = 2, **changes: Any) -> Plan:
+    return Plan(task=task or blobs(), method=get(method), workers=workers, **{**SMALL, **changes})
+
+
+def conducted_by(
+    fleet: Callable[..., Any], plan: Plan, at: At | None = None, patience: unstale.Patience = QUICK
+) -> LiveRun:
+    """A run on another fleet."""
+    at = at or At()
+    at.live = LiveRun(Conductor(plan, fleet, patience, EventLog(), (at,)))
+    return at.live
+
+
+def send(number: int, worker: int | None = None) -> Does:
+    """A signal to a worker's process: the one that has just pushed, or that one."""
+
+    def does(live: LiveRun, pusher: int) -> None:
+        fleet = live._conductor.fleet
+        assert isinstance(fleet, Processes)
+        os.kill(fleet.process(pusher if worker is None else worker), number)
+
+    return does
+
+
+kill = send(signal.SIGKILL)
+
+
+class Faulty(Task):
+    """A task whose batch number ``batch`` is misread, in the first ``times`` processes that read it."""
+
+    def __init__(self, task: Task, batch: int, fault: Callable[..., Any], marks: Path, times: int = 1) -> None:
+        self.__dict__.update(task.__dict__)
+        self.at, self.fault, self.marks, self.times = batch, fault, marks, times
+
+    def batch(self, indices: Any, device: Any = "cpu", identity: Any = None) -> Any:
+        found = super().batch(indices, device, identity)
+        if identity is not None and identity[1] == self.at and self._again():
+            return self.fault(*found)
+        return found
+
+    def _again(self) -> bool:
+        for number in range(self.times):
+            try:
+                os.close(os.open(self.marks / f"mark{number}", os.O_CREAT | os.O_EXCL))
+            except FileExistsError:
+                continue
+            return True
+        return False
+
+
+def raises(inputs: Tensor, target: Tensor) -> Any:
+    raise RuntimeError("the disk with the pictures is gone")
+
+
+def runs_out_of_memory(inputs: Tensor, target: Tensor) -> Any:
+    return bytearray(1 << 60)
+
+
+def stops(inputs: Tensor, target: Tensor) -> Any:
+    os.kill(os.getpid(), signal.SIGSTOP)
+    return inputs, target
+
+
+def dies(inputs: Tensor, target: Tensor) -> Any:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return inputs, target
+
+
+def exits(inputs: Tensor, target: Tensor) -> Any:
+    raise SystemExit(7)
+
+
+def is_slow(inputs: Tensor, target: Tensor) -> Any:
+    time.sleep(0.8)
+    return inputs, target
+
+
+def is_nan(inputs: Tensor, target: Tensor) -> Any:
+    return inputs * torch.nan, target

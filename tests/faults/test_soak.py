@@ -1,0 +1,37 @@
+"""A small version of the soak, and memory that stays flat over thousands of pushes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.faults.inject import At, ended, started
+from tests.faults.soak import soak
+
+
+@pytest.mark.parametrize("method", ["dana_ga", "sync"])
+def test_random_kills_lose_nothing(method: str) -> None:
+    soak(kills=15, epochs=40, method=method)
+
+
+def test_descriptors_and_memory_stay_flat() -> None:
+    class Watch(At):
+        def __init__(self) -> None:
+            super().__init__()
+            self.seen: list[tuple[int, int]] = []
+
+        def on_push(self, row: Mapping[str, Any]) -> None:
+            if row["push"] % 500 == 499:
+                pages = int(Path("/proc/self/statm").read_text().split()[1])
+                self.seen.append((len(list(Path("/proc/self/fd").iterdir())), pages * os.sysconf("SC_PAGE_SIZE")))
+
+    at = Watch()
+    ended(started(at=at, epochs=400, eval_every=100), 3200)
+    descriptors, sizes = zip(*at.seen, strict=True)
+    assert descriptors[-1] <= descriptors[0]
+    # History and log keep some hundred bytes of each push.
+    assert sizes[-1] - sizes[1] < 16 << 20
