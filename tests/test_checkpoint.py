@@ -75,6 +75,8 @@ def test_plain_values_of_every_kind_come_back(value: Any) -> None:
                 torch.tensor([math.nan, -0.0, math.inf]),
                 torch.ones(4).expand(3, 4),
                 torch.arange(10.0)[3:5],
+                torch.ones(1).as_strided((1,), (0,)),
+                torch.empty(0, dtype=torch.float64).as_strided((0,), (0,)),
                 torch.tensor(3.0, dtype=torch.float16),
             ]
         )

@@ -20,7 +20,7 @@ class Callback:
     """Derive from it and override what you need. Rows are those of `Run.history` and `Run.evaluations`."""
 
     def on_start(self, plan: Plan) -> None:
-        """Before the first pull."""
+        """Before the first pull, and before a run goes on from a checkpoint."""
 
     def on_push(self, row: Mapping[str, Any]) -> None:
         """After each push."""

@@ -90,7 +90,8 @@ def write(folder: Path, number: int, state: Mapping[str, Any], keep: int) -> Pat
         if path.exists():
             shutil.rmtree(path)
         new.rename(path)
-        _sync(folder)
+        for place in (folder, folder.parent):
+            _sync(place)
     except OSError as error:
         reason = error.strerror or str(error)
         raise StoreError(

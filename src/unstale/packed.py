@@ -91,4 +91,5 @@ def tensor_bytes(tensors: Mapping[str, Tensor], write: Callable[[Any], object]) 
     write(len(text).to_bytes(8, "little"))
     write(text)
     for _, value in ordered:
-        write(value.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        # Strided anew: a dimension of at most one element may have any stride, and bytes need 1.
+        write(value.cpu().contiguous().as_strided((value.numel(),), (1,)).view(torch.uint8).numpy().data)

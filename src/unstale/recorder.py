@@ -37,10 +37,9 @@ class Columns:
         self._columns = {name: array(_CODES[kind]) for name, kind in types.items()}
 
     def append(self, row: Mapping[str, Any]) -> None:
-        """One row more."""
+        """One row more, with an outcome's place instead of its name."""
         for name, column in self._columns.items():
-            value = row[name]
-            column.append(_OUTCOMES.index(value) if self.types[name] == "str" else value)
+            column.append(row[name])
         self.rows += 1
 
     def frame(self) -> pd.DataFrame:
@@ -99,7 +98,7 @@ class Recorder:
             "finite": receipt.finite,
             "extreme": receipt.extreme,
         }
-        self._pushes.append(row)
+        self._pushes.append({**row, "outcome": _OUTCOMES.index(receipt.outcome)})
         self.cancelled += len(receipt.cancelled)
         return row
 

@@ -14,6 +14,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from unstale.callbacks import Callback
 from unstale.checkpoint import Checkpoints
 from unstale.describe import Plain
@@ -193,6 +195,8 @@ class Simulation(Training):
             "strategy": asdict(self.strategy),
             "chosen": self.chosen,
             "planner": self._planner.state_dict(),
+            # Recalibration before an evaluation may draw from them.
+            "random": torch.get_rng_state(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -204,6 +208,7 @@ class Simulation(Training):
         self.strategy, self.chosen = Strategy(**state["strategy"]), state["chosen"]
         self._planner = self._new_planner()
         self._planner.load_state_dict(state["planner"], self.plan.device)
+        torch.set_rng_state(state["random"])
         self.whole = True
 
     def means(self) -> dict[str, Plain]:

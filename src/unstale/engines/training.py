@@ -10,8 +10,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from unstale.callbacks import Callback, StopRun
 from unstale.checkpoint import Checkpoints
 from unstale.describe import Plain
@@ -114,13 +112,6 @@ class Training(ABC):
         if self.plan.stop_on_divergence and not (receipt.finite and math.isfinite(loss)):
             raise StopRun
 
-    def _train(self, let_through: Callable[[], None]) -> None:
-        for callback in self.callbacks:
-            callback.on_start(self.plan)
-        self._keeper.begin(self._loaded)
-        self.evaluate_if_due()
-        self.train(let_through)
-
     def keep_in(self, checkpoints: Checkpoints | None, resume: Path | None) -> None:
         """Before `run`: where to write checkpoints, and from which folder's newest one to go on.
 
@@ -149,8 +140,6 @@ class Training(ABC):
             "due": self._due,
             "seen": self._seen,
             "seconds": self._elapsed,
-            # Recalibration at an evaluation may draw random numbers.
-            "random": torch.get_rng_state(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -159,7 +148,13 @@ class Training(ABC):
         self.recorder.load_state_dict(state["recorder"])
         self.now, self._due, self._seconds = state["now"], state["due"], state["seconds"]
         self._seen = None if state["seen"] is None else tuple(state["seen"])
-        torch.set_rng_state(state["random"])
+
+    def _train(self, let_through: Callable[[], None]) -> None:
+        for callback in self.callbacks:
+            callback.on_start(self.plan)
+        self._keeper.begin(self._loaded)
+        self.evaluate_if_due()
+        self.train(let_through)
 
     @property
     def _elapsed(self) -> float:
