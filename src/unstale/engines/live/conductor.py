@@ -15,12 +15,12 @@ from typing import Any
 from unstale.callbacks import Callback, StopRun
 from unstale.describe import Plain
 from unstale.engines.base import Plan
+from unstale.engines.live.books import Books
 from unstale.engines.live.fleet import Arrived, Fleet, Gone, Message, Up
 from unstale.engines.live.members import Member, Patience
 from unstale.engines.training import Training
 from unstale.errors import ArgumentError, RunError
-from unstale.events import EventLog, Kind
-from unstale.measure import Receipt
+from unstale.events import EventLog
 from unstale.server import Server
 from unstale.tickets import Ticket
 
@@ -49,6 +49,7 @@ class Conductor(Training):
         self.asked: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self.fleet = fleet(plan, self.server)
         self._started = time.monotonic()
+        self.books = Books(self.server, log, lambda: self.now, self._started)
         self._stopping, self.signal = "", 0
         self._halt = 0.0
 
@@ -102,7 +103,7 @@ class Conductor(Training):
         """See `Training`."""
         for worker in self.server.workers:
             self.members[worker] = Member(worker)
-            self._note("join", worker)
+            self.books.join(worker)
             self._launch(worker)
         while not self._over():
             let_through()
@@ -183,8 +184,7 @@ class Conductor(Training):
     def _(self, message: Up) -> None:
         member = self.members[message.worker]
         if message.worker not in self.server.workers:
-            self.server.join(message.worker)
-            self._note("join", message.worker)
+            self.books.join(message.worker)
         member.become("idle", self.clock())
         self._pull([message.worker])
 
@@ -198,22 +198,16 @@ class Conductor(Training):
         current = message.number == ticket.number
         ticket = ticket if current else ticket.renumbered(message.number)
         alone = not (self.server.waiting or member.leaving or self._stopping) and current
-        computed, answer = message.computed, None
-        about: dict[str, Any] = {"buffers": computed.buffers, "memory": computed.memory if ticket.streamed else None}
         try:
-            if alone:
-                receipt, answer = self.server.exchange(ticket, computed.gradient, **about)
-            else:
-                receipt = self.server.push(ticket, computed.gradient, **about)
+            receipt, answer = self.books.push(message, ticket, pull=alone)
         except ArgumentError as error:
             return self._lose(member, str(error))
         member.count(receipt, now)
-        self._note_push("exchange" if alone else "push", message, ticket, receipt, answer)
         if current:
             member.become("idle", now)
         if answer is not None:
             self._send(member, answer)
-        self.record(ticket, computed.loss, receipt)
+        self.record(ticket, message.computed.loss, receipt)
         starters = set(receipt.released)
         if current and member.leaving:
             self._dismiss(message.worker)
@@ -233,8 +227,7 @@ class Conductor(Training):
             member = self.members[worker]
             if member.state != "idle" or self._stopping:
                 continue
-            ticket = self.server.pull(worker)
-            self._note("pull", worker, **_of(ticket))
+            ticket = self.books.pull(worker)
             if ticket is not None:
                 self._send(member, ticket)
 
@@ -251,11 +244,7 @@ class Conductor(Training):
         """Its batch goes to another one; a push that still comes is late."""
         assert member.ticket is not None
         member.become("silent", self.clock())
-        version = self.server.version
-        released = self.server.expire(member.ticket)
-        self._note("expire", member.worker, ticket=member.ticket.number)
-        self._flushed(version)
-        self._pull(released)
+        self._pull(self.books.expire(member.ticket))
 
     def _lose(self, member: Member, reason: str) -> None:
         """A worker is no more, or not to be trusted: its batch goes back, and it is started again, up to a limit."""
@@ -276,29 +265,5 @@ class Conductor(Training):
     def _depart(self, worker: int, *, failed: bool) -> None:
         if worker not in self.server.workers:
             return
-        version = self.server.version
-        released = self.server.depart(worker, failed=failed)
-        self._note("depart", worker, outcome="failed" if failed else "left")
-        self._flushed(version)
+        released = self.books.depart(worker, failed=failed)
         self._pull(set(released) - {worker})
-
-    def _flushed(self, version: int) -> None:
-        if self.server.version > version:
-            self._note("flush", -1)
-
-    def _note_push(self, kind: Kind, message: Arrived, ticket: Ticket, receipt: Receipt, answer: Ticket | None) -> None:
-        got, began, ended = (moment - self._started for moment in message.times)
-        about = {"ticket": ticket.number, "batch": ticket.batch, "lr": receipt.lr or 0.0, "outcome": receipt.outcome}
-        about |= {"got": got, "began": began, "ended": ended, "reply": -1 if answer is None else answer.number}
-        self._note(kind, message.worker, **about)
-        for worker in receipt.cancelled:
-            self._note("cancel", worker)
-
-    def _note(self, kind: Kind, worker: int, **about: Any) -> None:
-        self.log.add(self.now, kind, worker=worker, version=self.server.version, **about)
-
-
-def _of(ticket: Ticket | None) -> dict[str, Any]:
-    if ticket is None:
-        return {"outcome": "waits"}
-    return {"outcome": "issued", "ticket": ticket.number, "batch": ticket.batch}
