@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from unstale.callbacks import Callback, StopRun
     from unstale.engines import LiveRun, launch, train
     from unstale.engines.live import Patience
+    from unstale.engines.live.client import Worker, connect
+    from unstale.engines.live.served import Served, serve
     from unstale.errors import Interrupted, UnstaleError
     from unstale.experiments import compare, tune
     from unstale.flat import Group
@@ -37,13 +39,17 @@ _HOMES = {
     "Receipt": "unstale.measure",
     "Recipe": "unstale.schedules",
     "Run": "unstale.record",
+    "Served": "unstale.engines.live.served",
     "Server": "unstale.server",
     "StopRun": "unstale.callbacks",
     "Task": "unstale.tasks",
     "Ticket": "unstale.tickets",
     "UnstaleError": "unstale.errors",
+    "Worker": "unstale.engines.live.client",
     "compare": "unstale.experiments",
+    "connect": "unstale.engines.live.client",
     "launch": "unstale.engines",
+    "serve": "unstale.engines.live.served",
     "train": "unstale.engines",
     "tune": "unstale.experiments",
 }
@@ -59,18 +65,22 @@ __all__ = [
     "Receipt",
     "Recipe",
     "Run",
+    "Served",
     "Server",
     "StopRun",
     "Task",
     "Ticket",
     "UnstaleError",
+    "Worker",
     "clocks",
     "compare",
+    "connect",
     "errors",
     "experiments",
     "launch",
     "methods",
     "schedules",
+    "serve",
     "tasks",
     "testing",
     "train",

@@ -15,12 +15,14 @@ from typing import Any
 from unstale.callbacks import Callback, StopRun
 from unstale.describe import Plain
 from unstale.engines.base import Plan
+from unstale.engines.gradients.precision import tensor_cores
 from unstale.engines.live.books import Books
 from unstale.engines.live.fleet import Arrived, Fleet, Gone, Message, Up
 from unstale.engines.live.members import Member, Patience
 from unstale.engines.training import Training
 from unstale.errors import ArgumentError, RunError
 from unstale.events import EventLog
+from unstale.record import Run
 from unstale.server import Server
 from unstale.tickets import Ticket
 
@@ -98,6 +100,11 @@ class Conductor(Training):
                 self._launch(worker)
 
     # The loop.
+
+    def run(self, let_through: Callable[[], None] = lambda: None) -> Run:
+        """See `Training`."""
+        with tensor_cores(self.plan):
+            return super().run(let_through)
 
     def train(self, let_through: Callable[[], None]) -> None:
         """See `Training`."""

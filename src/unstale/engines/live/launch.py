@@ -8,27 +8,47 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 
 from unstale import checks
 from unstale.describe import Plain
 from unstale.engines.allocator import memory_kept
-from unstale.engines.gradients.precision import tensor_cores
 from unstale.engines.live.conductor import Conductor
 from unstale.errors import Interrupted, RunError
 from unstale.record import Run
 
-__all__ = ["LiveRun", "conducted"]
+__all__ = ["Background", "LiveRun", "conducted"]
 
 T = TypeVar("T")
 
 
-class LiveRun:
-    """A training on real workers. It goes on in a thread of its own until all is trained, or until it is stopped."""
+class Conducts(Protocol):
+    """What goes on in a thread; all but `ask` belongs to that."""
 
-    def __init__(self, conductor: Conductor) -> None:
+    signal: int
+
+    def run(self) -> Run:
+        """To the end, or as far as it gets."""
+
+    def ask(self, what: Callable[[], None]) -> None:
+        """From any thread: have it done between two pushes."""
+
+    def stop(self, how: str = "stopped", number: int = 0) -> None:
+        """End soon; the second time at once."""
+
+    def stats(self) -> dict[str, Plain]:
+        """How it goes."""
+
+    def close(self) -> None:
+        """Leave nothing behind."""
+
+
+class Background:
+    """A training that goes on in a thread of its own until all is trained, or until it is stopped."""
+
+    def __init__(self, conductor: Conducts) -> None:
         self._conductor = conductor
         self._run: Future[Run] = Future()
         # Workers die with the thread that started them, so this one has to live as long as they do.
@@ -47,11 +67,6 @@ class LiveRun:
         `TimeoutError` if it goes on for longer than ``timeout`` seconds.
         """
         return self._run.result(timeout)
-
-    def scale(self, workers: int) -> None:
-        """Have so many workers from now on. New ones start; those with the highest numbers finish what they are at."""
-        workers = checks.whole("workers", workers, 1)
-        self._ask(lambda: self._conductor.scale(workers))
 
     def stats(self) -> dict[str, Plain]:
         """How it goes: progress, pushes per second, and a line for each worker."""
@@ -82,7 +97,7 @@ class LiveRun:
         threads = torch.get_num_threads()
         try:
             torch.set_num_threads(1)
-            with tensor_cores(self._conductor.plan), memory_kept():
+            with memory_kept():
                 self._run.set_result(self._conductor.run())
         except BaseException as error:
             if isinstance(error, Interrupted):
@@ -101,7 +116,20 @@ class LiveRun:
         self._thread.join()
 
 
-def conducted(live: LiveRun) -> Run:
+class LiveRun(Background):
+    """A training on real workers."""
+
+    def __init__(self, conductor: Conductor) -> None:
+        self._workers = conductor
+        super().__init__(conductor)
+
+    def scale(self, workers: int) -> None:
+        """Have so many workers from now on. New ones start; those with the highest numbers finish what they are at."""
+        workers = checks.whole("workers", workers, 1)
+        self._ask(lambda: self._workers.scale(workers))
+
+
+def conducted(live: Background) -> Run:
     """Wait for a run; a signal to end ends it in order, a second one at once."""
     with _signals(live.interrupt):
         try:

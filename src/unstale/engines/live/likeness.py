@@ -68,7 +68,7 @@ class Likeness:
                 saved=tuple(map(str, read["saved"])),
                 norms={str(name): None if m is None else float(m) for name, m in read["norms"].items()},
             )
-            sound = likeness.size > 0 and _dtype(likeness.dtype).is_floating_point and likeness.blanks is not None
+            sound = likeness.size > 0 and likeness.kind.is_floating_point and likeness.blanks is not None
         except (AttributeError, KeyError, RuntimeError, TypeError) as error:
             raise ValueError(f"no description of a model ({error})") from error
         if not sound:
@@ -79,6 +79,11 @@ class Likeness:
     def size(self) -> int:
         """d."""
         return sum(torch.Size(shape).numel() for shape in self.parameters.values())
+
+    @property
+    def kind(self) -> torch.dtype:
+        """The parameters' dtype."""
+        return _dtype(self.dtype)
 
     @property
     def blanks(self) -> dict[str, Tensor]:
@@ -113,6 +118,11 @@ class Likeness:
                     yield f"its {what} {name!r} is {_told(kind, theirs[name])}, not {_told(kind, ours[name])}"
             if list(ours) != list(theirs):
                 yield f"its {what}s are in another order"
+
+    def twin(self, module: nn.Module) -> nn.Module:
+        """As `build`, on the CPU, with what is in ``module`` now."""
+        values = flat.parameters(module, self.layout()).cpu()
+        return self.build(values, {name: value.cpu() for name, value in module.named_buffers()})
 
     def build(self, values: Tensor, buffers: Mapping[str, Tensor]) -> nn.Module:
         """A module like it, which holds ``values``, (d,), and ``buffers``, but computes nothing.
