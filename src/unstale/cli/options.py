@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from unstale.schedules import Recipe
     from unstale.tasks import Task
 
-__all__ = ["Json", "Quiet", "Settings", "TaskName", "takes_settings"]
+__all__ = ["Json", "Quiet", "Settings", "TaskName", "learning_rate", "takes_settings"]
 
 _DATA, _RATE, _RUN, _TIME = "Task and model", "Learning rate", "Training", "Simulated time"
 
@@ -86,7 +86,7 @@ class Settings:
         from unstale.experiments import recipe
 
         plan = recipe(task.name, task.model_name)
-        plan["lr"] = self._learning_rate(plan["lr"])
+        plan["lr"] = learning_rate(plan["lr"], self.lr, self.warmup, self.decay, self.decay_at, self.decay_factor)
         for name in (
             "epochs",
             "batch_size",
@@ -105,17 +105,6 @@ class Settings:
             plan |= {} if value is None else {name: value}
         return {**plan, "clock": self.make_clock()}
 
-    def _learning_rate(self, recipe: Recipe) -> Recipe:
-        given = {
-            "lr": self.lr,
-            "warmup": self.warmup,
-            "decay": self.decay,
-            "at": None if self.decay_at is None else parse.numbers("--decay-at", self.decay_at),
-            "factor": self.decay_factor,
-        }
-        chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-        return dataclasses.replace(recipe, **chosen)
-
     def make_clock(self) -> Clock:
         """The clock. Raises `ArgumentError` for an unknown one, or for options that it does not have."""
         from unstale import clocks
@@ -129,6 +118,21 @@ class Settings:
                 )
             options["heterogeneity"] = self.heterogeneity
         return clocks.get(name, **options)
+
+
+def learning_rate(
+    recipe: Recipe,
+    lr: float | None,
+    warmup: float | None,
+    decay: str | None,
+    decay_at: str | None,
+    decay_factor: float | None,
+) -> Recipe:
+    """A recipe with what was given in it changed."""
+    at = None if decay_at is None else parse.numbers("--decay-at", decay_at)
+    given = {"lr": lr, "warmup": warmup, "decay": decay, "at": at, "factor": decay_factor}
+    chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    return dataclasses.replace(recipe, **chosen)
 
 
 def takes_settings(command: Callable[..., None]) -> Callable[..., None]:

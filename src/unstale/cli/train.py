@@ -14,7 +14,7 @@ from unstale.errors import StoreError
 if TYPE_CHECKING:
     from unstale.record import Run
 
-__all__ = ["EXAMPLES", "summary_line", "train"]
+__all__ = ["EXAMPLES", "check_free", "summary_line", "train"]
 
 EXAMPLES = examples(
     "unstale train digits --method dana_ga --workers 32 --out runs/first",
@@ -48,7 +48,7 @@ def train(
     made = settings.make_task(task)
     plan = Plan(task=made, method=get(method), workers=workers, seed=seed, **settings.plan(made))
     if out is not None:
-        _check_free(out)
+        check_free(out)
     kept = ["nothing is kept without --out" if out is None else f"nothing could be saved in {out}"]
     with running(lambda: kept[0]):
         try:
@@ -65,19 +65,23 @@ def train(
 
 def summary_line(config: Any, summary: Any) -> str:
     """A run in one sentence, from what is saved of it."""
-    task, method = config["task"], config["method"]
-    unit = " %" if task.get("score_name") == "accuracy" else ""
+    task, method = config.get("task", {}), config["method"]
     end = "" if summary["status"] == "finished" else f", {summary['status']}"
+    pushed = (
+        f"{summary['pushes']:,} pushes in {summary['seconds']:.1f} s, mean delay {summary['mean_delay']:.1f}, "
+        f"mean normalised gap {summary['mean_normalised_gap']:.3g}"
+    )
+    if not task:
+        return f"scripts of your own, {method.get('name', 'custom')}{end}: {pushed}"
+    unit = " %" if task.get("score_name") == "accuracy" else ""
     return (
         f"{task.get('name')} / {task.get('model_name')}, {method.get('name', 'custom')}, N = {config['workers']}, "
         f"seed {config['seed']}: {task.get('score_name')} {summary['score']:.4g}{unit}"
-        f"{' (diverged)' if summary['diverged'] else ''}{end}; {summary['pushes']:,} pushes in "
-        f"{summary['seconds']:.1f} s, mean delay {summary['mean_delay']:.1f}, "
-        f"mean normalised gap {summary['mean_normalised_gap']:.3g}"
+        f"{' (diverged)' if summary['diverged'] else ''}{end}; {pushed}"
     )
 
 
-def _check_free(out: Path) -> None:
+def check_free(out: Path) -> None:
     """Better now than after the training."""
     from unstale.experiments.store import COMPARISON
     from unstale.storage import CONFIG, usable_folder

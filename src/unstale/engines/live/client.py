@@ -27,8 +27,13 @@ NUMBERS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
 class Line(Protocol):
     """The way to a server: vectors and numbers, no models. Another one than a socket would be another of these."""
 
-    point: Tensor
-    buffers: Mapping[str, Tensor]
+    @property
+    def point(self) -> Tensor:
+        """(d,) where points come."""
+
+    @property
+    def buffers(self) -> Mapping[str, Tensor]:
+        """Where buffers come."""
 
     def meet(self, model: nn.Module, likeness: Likeness, number: int, strict: bool) -> tuple[int, Layout]:
         """Say what the model is like, and what is in it; answers the worker's number, and the order of its vectors."""

@@ -85,7 +85,7 @@ class SocketLine:
     def pull(self) -> Work | None:
         """Waits."""
         answer = self._ask(Kind.PULL, b"", Kind.TICKET, Kind.STOP)
-        return None if answer.kind == Kind.STOP else Work(*WORK.unpack(answer.payload), time.monotonic())
+        return None if answer.kind == Kind.STOP else Work(*WORK.unpack(answer.payload), got=time.monotonic())
 
     def push(self, work: Work, gradient: Tensor, buffers: Mapping[str, Tensor], loss: float) -> Receipt:
         """With its copies made."""

@@ -37,7 +37,8 @@ class Served(Background):
     @property
     def params(self) -> Tensor:
         """(d,) a copy of θ. Raises `RunError` before the first script has said what its model is."""
-        return self._of(lambda server: server.params)
+        params: Tensor = self._of(lambda server: server.params)
+        return params
 
     def load_into(self, module: nn.Module) -> None:
         """Copy θ, and the buffers that an evaluation uses, into ``module``. Raises as `params`."""

@@ -159,6 +159,7 @@ class Serving:
             params = named_tensors(self._model)
             for worker in () if self._failure else self.members:
                 self.fleet.show(worker, server.params, server.buffers.current(), last=True)
+        self.log.write()
         run = Run(
             config={**self.terms.describe(), "engine": "connect", "versions": versions()},
             history=self.recorder.history(),
