@@ -313,18 +313,23 @@ def test_a_killed_script_leaves_the_state_whole(tmp_path: Path, address: Path) -
     assert mine["failures"] == []
 
 
+def fail(worker: unstale.Worker, model: nn.Module) -> None:
+    worker.pull(model)
+    raise ZeroDivisionError("of mine")
+
+
 def test_an_exception_is_told_and_a_close_is_not_a_failure(address: Path) -> None:
     model = model_of()
     with unstale.serve("dana", address=address, lr=0.05) as served:
         with unstale.connect(address) as worker:
             worker.pull(model)
         with pytest.raises(ZeroDivisionError), unstale.connect(address) as worker:
-            assert worker.pull(model).batch / 0
+            fail(worker, model)
         until(lambda: served.stats()["alive"] == 0)
         served.stop()
         run = served.result(10)
     assert isinstance(run.members[0], dict)
-    assert run.members[0]["failures"] == ["ZeroDivisionError: division by zero"]
+    assert run.members[0]["failures"] == ["ZeroDivisionError: of mine"]
     assert run.events is not None
     assert list(run.events.query("kind == 'depart'")["outcome"]) == ["left", "failed"]
 
@@ -445,9 +450,29 @@ def test_words_out_of_turn(address: Path) -> None:
         unstale.connect(address, wait=0)
 
 
+def test_who_speaks_out_of_turn_is_sent_away(address: Path) -> None:
+    model, other = model_of(), model_of()
+    with (
+        unstale.serve("dana", address=address, lr=0.1) as served,
+        unstale.connect(address) as bad,
+        unstale.connect(address) as good,
+    ):
+        assert bad.pull(model)
+        assert good.pull(other)
+        channel = vars(bad._line)["_line"]
+        channel.send(Kind.LOAD)
+        channel.send(Kind.PULL)  # no ticket for one that is gone
+        gradient(model, 0)
+        with pytest.raises(RunError, match="the server says: it asked for θ in the middle of a ticket"):
+            bad.push(model)
+        gradient(other, 0)
+        assert good.push(other).outcome == "applied"
+        assert served._of(lambda server: server.workers) == (1,)
+
+
 def test_no_port_and_no_other_user(address: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with unstale.serve("ga", address=address, model=model_of(), lr=0.1) as served:
-        assert served._serving.fleet.door.socket.family == socket.AF_UNIX
+        assert served._conductor.fleet.door.socket.family == socket.AF_UNIX
         assert stat.S_IMODE(address.stat().st_mode) == 0o600
         with pytest.raises(ArgumentError, match="a server is at"):
             unstale.serve("ga", address=address, lr=0.1)

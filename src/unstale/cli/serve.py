@@ -82,10 +82,10 @@ def serve(
         batch_norm=batch_norm,
         on_nonfinite=on_nonfinite,
     )
-    if not quiet:
-        telling.say(f"waiting for scripts at {served.address}")
     kept = ["nothing is kept without --out" if out is None else f"nothing could be saved in {out}"]
-    with running(lambda: kept[0]):
+    with running(lambda: kept[0]), served:
+        if not quiet:
+            telling.say(f"waiting for scripts at {served.address}")
         try:
             run = conducted(served)
         except Interrupted as interrupted:

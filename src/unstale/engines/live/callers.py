@@ -69,6 +69,10 @@ class Callers:
                 self._let_in()
         return heard
 
+    def knows(self, worker: int) -> bool:
+        """Whether it was not refused or forgotten."""
+        return worker in self._members
+
     def likeness(self, worker: int) -> Likeness:
         """What a worker's model is like."""
         likeness = self._members[worker].likeness
@@ -150,7 +154,7 @@ class Callers:
                 heard += self._understood(caller, frame)
         except DamagedFrame as finding:
             heard += self._lost(caller, f"it sent {finding}")
-        except (ValueError, OSError) as error:  # OSError: there is no memory for its model
+        except (ValueError, OSError, OverflowError) as error:  # such as: there is no memory for its model
             heard += self._lost(caller, str(error))
         else:
             if caller.line.closed:

@@ -119,14 +119,12 @@ class Background:
 class LiveRun(Background):
     """A training on real workers."""
 
-    def __init__(self, conductor: Conductor) -> None:
-        self._workers = conductor
-        super().__init__(conductor)
+    _conductor: Conductor
 
     def scale(self, workers: int) -> None:
         """Have so many workers from now on. New ones start; those with the highest numbers finish what they are at."""
         workers = checks.whole("workers", workers, 1)
-        self._ask(lambda: self._workers.scale(workers))
+        self._ask(lambda: self._conductor.scale(workers))
 
 
 def conducted(live: Background) -> Run:

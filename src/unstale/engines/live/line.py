@@ -35,17 +35,17 @@ class Work:
 
     batch: its number through all epochs. epoch: which epoch that is of; index: its number in there. Each is given to
     one worker, and to another only if that one fails; a script with a loader of its own need not care.
-    version: of the parameters. progress: epochs of data that all workers together have done.
+    version: of the parameters. progress: epochs of data that all workers together have done. got: when it came, by
+    this machine's monotonic clock.
     """
 
+    got: float
     number: int
     batch: int
     epoch: int
     index: int
     version: int
     progress: float
-    got: float
-    """When, by this machine's monotonic clock."""
 
 
 class SocketLine:
@@ -85,7 +85,7 @@ class SocketLine:
     def pull(self) -> Work | None:
         """Waits."""
         answer = self._ask(Kind.PULL, b"", Kind.TICKET, Kind.STOP)
-        return None if answer.kind == Kind.STOP else Work(*WORK.unpack(answer.payload), got=time.monotonic())
+        return None if answer.kind == Kind.STOP else Work(time.monotonic(), *WORK.unpack(answer.payload))
 
     def push(self, work: Work, gradient: Tensor, buffers: Mapping[str, Tensor], loss: float) -> Receipt:
         """With its copies made."""

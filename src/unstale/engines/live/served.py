@@ -29,8 +29,9 @@ class Served(Background):
     ``address``: where scripts connect.
     """
 
+    _conductor: Serving
+
     def __init__(self, serving: Serving) -> None:
-        self._serving = serving
         self.address = str(serving.fleet.door.path)
         super().__init__(serving)
 
@@ -46,9 +47,9 @@ class Served(Background):
 
     def _of(self, what: Callable[[Server], Any]) -> Any:
         def answer() -> Any:
-            if self._serving.books is None:
+            if self._conductor.books is None:
                 raise RunError("there are no parameters yet; they come with the first script, or with serve(model=…)")
-            return what(self._serving.books.server)
+            return what(self._conductor.books.server)
 
         return answer() if self.done else self._ask(answer)
 
@@ -78,7 +79,8 @@ def serve(
     address: a path for the socket, in a folder that only you can write to (default: ``UNSTALE_ADDRESS``, or one under
         ``XDG_RUNTIME_DIR``). There is no network port.
     model: what is trained; it is not changed. Default: what the first script has, with its parameters.
-    patience: what is done about silent workers. record: a folder for the log of events.
+    patience: what is done about silent workers; ``starting`` is also how long one may be between a push and a pull
+        before it is not counted on any more. record: a folder for the log of events.
     callbacks: see `Callback`; there is no plan for ``on_start``, and there are no evaluations.
 
     And, by keyword (`Terms`):

@@ -90,7 +90,8 @@ class Serving:
             while not self._over():
                 self._do_what_is_asked()
                 for message in self.fleet.wait(self._wait()):
-                    self._hear(message)
+                    if self.fleet.knows(message.worker):
+                        self._hear(message)
                 self._look_around()
                 self.log.write_if_due()
         except StopRun:
