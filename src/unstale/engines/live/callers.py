@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import selectors
-import socket
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +12,7 @@ from torch import Tensor, nn
 
 from unstale.engines.gradients.base import Computed
 from unstale.engines.live.address import Door, same_user
+from unstale.engines.live.bell import Bell
 from unstale.engines.live.block import Block
 from unstale.engines.live.fleet import Arrived, Asked, Gone, Up
 from unstale.engines.live.frames import Channel, DamagedFrame, Frame, Kind
@@ -50,11 +49,8 @@ class Callers:
         self._members: dict[int, _Caller] = {}
         self._strangers: set[_Caller] = set()
         self._selector = selectors.DefaultSelector()
-        self._alarm, self._bell = socket.socketpair()
-        self._alarm.setblocking(False)
-        self._bell.setblocking(False)
-        self._selector.register(self._alarm, selectors.EVENT_READ)
-        self._selector.register(self.door.socket, selectors.EVENT_READ)
+        self._bell = Bell(self._selector)
+        self._selector.register(self.door.socket, selectors.EVENT_READ, self.door)
 
     def wait(self, seconds: float) -> list[Heard]:
         """See `Fleet`."""
@@ -62,11 +58,10 @@ class Callers:
         for key, _ in self._selector.select(max(seconds, 0.0)):
             if isinstance(key.data, _Caller):
                 heard += self._hear(key.data)
-            elif key.fileobj is self._alarm:
-                with contextlib.suppress(BlockingIOError):
-                    self._alarm.recv(4096)
-            else:
+            elif key.data is self.door:
                 self._let_in()
+            else:
+                self._bell.heard()
         return heard
 
     def knows(self, worker: int) -> bool:
@@ -120,8 +115,7 @@ class Callers:
 
     def wake(self) -> None:
         """See `Fleet`."""
-        with contextlib.suppress(BlockingIOError, OSError):
-            self._bell.send(b"!")
+        self._bell.ring()
 
     def close(self, failure: str = "") -> None:
         """Nobody else comes in, and whoever is there is told that it is over, or why it could not go on."""
@@ -131,7 +125,6 @@ class Callers:
                 caller.line.send(Kind.STOP)
             self._drop(caller, failure)
         self._selector.close()
-        self._alarm.close()
         self._bell.close()
 
     def _let_in(self) -> None:
