@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from unstale.checkpoint import Checkpoints
     from unstale.engines import LiveRun, launch, train
     from unstale.engines.live import Patience
+    from unstale.engines.live.client import Worker, connect
+    from unstale.engines.live.served import Served, serve
     from unstale.errors import Interrupted, UnstaleError
     from unstale.experiments import compare, tune
     from unstale.flat import Group
@@ -39,13 +41,17 @@ _HOMES = {
     "Receipt": "unstale.measure",
     "Recipe": "unstale.schedules",
     "Run": "unstale.record",
+    "Served": "unstale.engines.live.served",
     "Server": "unstale.server",
     "StopRun": "unstale.callbacks",
     "Task": "unstale.tasks",
     "Ticket": "unstale.tickets",
     "UnstaleError": "unstale.errors",
+    "Worker": "unstale.engines.live.client",
     "compare": "unstale.experiments",
+    "connect": "unstale.engines.live.client",
     "launch": "unstale.engines",
+    "serve": "unstale.engines.live.served",
     "train": "unstale.engines",
     "tune": "unstale.experiments",
 }
@@ -62,18 +68,22 @@ __all__ = [
     "Receipt",
     "Recipe",
     "Run",
+    "Served",
     "Server",
     "StopRun",
     "Task",
     "Ticket",
     "UnstaleError",
+    "Worker",
     "clocks",
     "compare",
+    "connect",
     "errors",
     "experiments",
     "launch",
     "methods",
     "schedules",
+    "serve",
     "tasks",
     "testing",
     "train",

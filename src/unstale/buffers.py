@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from unstale import checks
 from unstale.errors import ArgumentError
 
-__all__ = ["Buffers", "Policy", "over_lanes"]
+__all__ = ["Buffers", "Policy", "normalisations", "over_lanes"]
 
 Policy = Literal["shared", "per-worker", "recalibrate"]
 COUNT = "num_batches_tracked"
@@ -36,7 +36,7 @@ class Buffers:
     def __init__(self, module: nn.Module | None, policy: Policy = "shared") -> None:
         checks.choice("batch_norm", policy, get_args(Policy))
         self.policy = policy
-        self._momenta = {} if module is None else _normalisations(module)
+        self._momenta = {} if module is None else normalisations(module)
         named = {} if module is None else {n: b.detach().clone() for n, b in module.named_buffers()}
         running = {f"{norm}{name}" for norm in self._momenta for name in (*RUNNING, COUNT)}
         self._plain = {name: value for name, value in named.items() if name not in running}
@@ -186,7 +186,7 @@ class _Issued(Mapping[str, Tensor]):
         return len(self._plain) + len(self._running)
 
 
-def _normalisations(module: nn.Module) -> dict[str, float | None]:
+def normalisations(module: nn.Module) -> dict[str, float | None]:
     """Momentum of every submodule that updates running statistics in training, by its prefix.
 
     One that the user froze (in eval mode inside a training module) reads its statistics, so it is not among them.

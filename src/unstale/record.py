@@ -87,7 +87,8 @@ class Run:
         broken = not all(bool(value.isfinite().all()) for value in self.params.values() if value.is_floating_point())
         sign = 1 if not isinstance(task, Mapping) or task.get("higher_is_better", True) else -1
         at_chance = isinstance(chance, int | float) and sign * self.score <= sign * chance
-        return broken or not math.isfinite(self.score) or at_chance
+        # Where nothing is evaluated, only the parameters can tell.
+        return broken or bool(len(self.evaluations) and not math.isfinite(self.score)) or at_chance
 
     def __repr__(self) -> str:
         task, method = self.config.get("task"), self.config.get("method")

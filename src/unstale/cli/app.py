@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import unstale
-from unstale.cli import catalogues, compare, report, reproduce, show, train, tune
+from unstale.cli import catalogues, compare, report, reproduce, serve, show, train, tune
 
 __all__ = ["app"]
 
@@ -39,6 +39,7 @@ app.command("methods", epilog=catalogues.METHODS_EXAMPLES)(catalogues.methods)
 app.command("tasks", epilog=catalogues.TASKS_EXAMPLES)(catalogues.tasks)
 app.command("clocks", epilog=catalogues.CLOCKS_EXAMPLES)(catalogues.clocks)
 app.command("train", epilog=train.EXAMPLES)(train.train)
+app.command("serve", epilog=serve.EXAMPLES)(serve.serve)
 app.command("compare", epilog=compare.EXAMPLES)(compare.compare)
 app.command("tune", epilog=tune.EXAMPLES)(tune.tune)
 app.command("reproduce", epilog=reproduce.EXAMPLES)(reproduce.reproduce)

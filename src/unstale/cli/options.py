@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from unstale.schedules import Recipe
     from unstale.tasks import Task
 
-__all__ = ["Json", "Quiet", "Settings", "TaskName", "takes_settings"]
+__all__ = ["Json", "Quiet", "Settings", "TaskName", "learning_rate", "takes_settings"]
 
 _DATA, _RATE, _RUN, _TIME = "Task and model", "Learning rate", "Training", "Simulated time"
 
@@ -116,7 +116,8 @@ class Settings:
 
     def _over(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """``settings`` with those given here in their place."""
-        plan = {**settings, "lr": self._learning_rate(settings["lr"])}
+        rate = learning_rate(settings["lr"], self.lr, self.warmup, self.decay, self.decay_at, self.decay_factor)
+        plan = {**settings, "lr": rate}
         for name in (
             "epochs",
             "batch_size",
@@ -134,17 +135,6 @@ class Settings:
             value = getattr(self, name)
             plan |= {} if value is None else {name: value}
         return plan
-
-    def _learning_rate(self, recipe: Recipe) -> Recipe:
-        given = {
-            "lr": self.lr,
-            "warmup": self.warmup,
-            "decay": self.decay,
-            "at": None if self.decay_at is None else parse.numbers("--decay-at", self.decay_at),
-            "factor": self.decay_factor,
-        }
-        chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-        return dataclasses.replace(recipe, **chosen)
 
     def make_clock(self) -> Clock:
         """The clock. Raises `ArgumentError` for an unknown one, or for options that it does not have."""
@@ -164,6 +154,21 @@ class Settings:
                 )
             given["heterogeneity"] = self.heterogeneity
         return name, {**(options if name == usual else {}), **given}
+
+
+def learning_rate(
+    recipe: Recipe,
+    lr: float | None,
+    warmup: float | None,
+    decay: str | None,
+    decay_at: str | None,
+    decay_factor: float | None,
+) -> Recipe:
+    """A recipe with what was given in it changed."""
+    at = None if decay_at is None else parse.numbers("--decay-at", decay_at)
+    given = {"lr": lr, "warmup": warmup, "decay": decay, "at": at, "factor": decay_factor}
+    chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    return dataclasses.replace(recipe, **chosen)
 
 
 def takes_settings(command: Callable[..., None]) -> Callable[..., None]:

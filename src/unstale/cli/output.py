@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -53,14 +54,17 @@ def examples(*lines: str) -> str:
 
 @contextmanager
 def running(kept: Callable[[], str]) -> Iterator[None]:
-    """From here on only an ArgumentError is wrong use; others exit with 1, Ctrl-C with 130 and what is ``kept``."""
+    """From here on only an ArgumentError is wrong use; others exit with 1, Ctrl-C with 130 and what is ``kept``.
+
+    SIGTERM, where a run handles it, with 143.
+    """
     try:
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_: _say_warning(message)
             yield
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         Console(stderr=True).print(Text(f"interrupted: {kept()}"), soft_wrap=True)
-        raise typer.Exit(130) from None
+        raise typer.Exit(128 + getattr(error, "signal", signal.SIGINT)) from None
     except UnstaleError as error:
         say_error(error)
         raise typer.Exit(2 if isinstance(error, ArgumentError) else 1) from error

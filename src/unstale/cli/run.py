@@ -60,15 +60,19 @@ def resume_command(folder: Path) -> str:
 
 def summary_line(config: Any, summary: Any) -> str:
     """A run in one sentence, from what is saved of it."""
-    task, method = config["task"], config["method"]
-    unit = " %" if task.get("score_name") == "accuracy" else ""
+    task, method = config.get("task", {}), config["method"]
     end = "" if summary["status"] == "finished" else f", {summary['status']}"
+    pushed = (
+        f"{summary['pushes']:,} pushes in {summary['seconds']:.1f} s, mean delay {summary['mean_delay']:.1f}, "
+        f"mean normalised gap {summary['mean_normalised_gap']:.3g}"
+    )
+    if not task:
+        return f"scripts of your own, {method.get('name', 'custom')}{end}: {pushed}"
+    unit = " %" if task.get("score_name") == "accuracy" else ""
     return (
         f"{task.get('name')} / {task.get('model_name')}, {method.get('name', 'custom')}, N = {config['workers']}, "
         f"seed {config['seed']}: {task.get('score_name')} {summary['score']:.4g}{unit}"
-        f"{' (diverged)' if summary['diverged'] else ''}{end}; {summary['pushes']:,} pushes in "
-        f"{summary['seconds']:.1f} s, mean delay {summary['mean_delay']:.1f}, "
-        f"mean normalised gap {summary['mean_normalised_gap']:.3g}"
+        f"{' (diverged)' if summary['diverged'] else ''}{end}; {pushed}"
     )
 
 

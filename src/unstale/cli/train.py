@@ -16,7 +16,7 @@ from unstale.errors import ArgumentError, StoreError
 if TYPE_CHECKING:
     from unstale.checkpoint import Checkpoints
 
-__all__ = ["EXAMPLES", "train"]
+__all__ = ["EXAMPLES", "check_free", "train"]
 
 EXAMPLES = examples(
     "unstale train digits --method dana_ga --workers 32 --out runs/first",
@@ -70,7 +70,7 @@ def train(
     plan = request.plan(made)
     checkpoints = None if out is None else _checkpoints(out, checkpoint_every)
     if out is not None:
-        _check_free(out)
+        check_free(out)
         keep_request(out, request)
     return carry_out(plan, out, checkpoints, None, quiet, json)
 
@@ -117,7 +117,7 @@ def _checkpoints(folder: Path, every: int | None) -> Checkpoints:
     return Checkpoints(folder / CHECKPOINTS, pushes=every, seconds=None)
 
 
-def _check_free(out: Path) -> None:
+def check_free(out: Path) -> None:
     """Better now than after the training."""
     from unstale.checkpoint import numbers
     from unstale.experiments.request import CHECKPOINTS

@@ -6,6 +6,7 @@ dies. Linux only.
 
 from __future__ import annotations
 
+import fcntl
 import mmap
 import os
 from collections.abc import Mapping
@@ -55,6 +56,8 @@ class Block:
 
 
 def _new(size: int) -> int:
-    descriptor = os.memfd_create("unstale", os.MFD_CLOEXEC)
+    descriptor = os.memfd_create("unstale", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     os.ftruncate(descriptor, size)
+    # Nobody who has it can take it away from the others.
+    fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
     return descriptor

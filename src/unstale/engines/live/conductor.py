@@ -15,12 +15,14 @@ from typing import Any
 from unstale.callbacks import Callback, StopRun
 from unstale.describe import Plain
 from unstale.engines.base import Plan
+from unstale.engines.gradients.precision import tensor_cores
+from unstale.engines.live.books import Books
 from unstale.engines.live.fleet import Arrived, Fleet, Gone, Message, Up
 from unstale.engines.live.members import Member, Patience
 from unstale.engines.training import Training
 from unstale.errors import ArgumentError, RunError
-from unstale.events import EventLog, Kind
-from unstale.measure import Receipt
+from unstale.events import EventLog
+from unstale.record import Run
 from unstale.server import Server
 from unstale.tickets import Ticket
 
@@ -49,6 +51,7 @@ class Conductor(Training):
         self.asked: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self.fleet = fleet(plan, self.server)
         self._zero = time.monotonic()
+        self.books = Books(self.server, log, lambda: self.now, lambda moment: moment - self._zero)
         self._stopping, self.signal = "", 0
         self._resumed: dict[int, Ticket] | None = None
         self._halt = 0.0
@@ -101,6 +104,11 @@ class Conductor(Training):
 
     # The loop.
 
+    def run(self, let_through: Callable[[], None] = lambda: None) -> Run:
+        """See `Training`."""
+        with tensor_cores(self.plan):
+            return super().run(let_through)
+
     def train(self, let_through: Callable[[], None]) -> None:
         """See `Training`."""
         self._begin()
@@ -122,7 +130,7 @@ class Conductor(Training):
     def _begin(self) -> None:
         for worker in self.server.workers:
             if not self._resumed:
-                self._note("join", worker)
+                self.books.join(worker)
             self.members.setdefault(worker, Member(worker))
             self._launch(worker)
         self.whole = True
@@ -234,8 +242,7 @@ class Conductor(Training):
     def _(self, message: Up) -> None:
         member = self.members[message.worker]
         if message.worker not in self.server.workers:
-            self.server.join(message.worker)
-            self._note("join", message.worker)
+            self.books.join(message.worker)
         member.become("idle", self.clock())
         ticket = (self._resumed or {}).pop(message.worker, None)
         if ticket is not None and self.server.counts(ticket):
@@ -253,23 +260,17 @@ class Conductor(Training):
         current = message.number == ticket.number and member.state in ("busy", "silent")
         ticket = ticket if current else ticket.renumbered(message.number)
         alone = not (self.server.waiting or member.leaving or self._stopping) and current
-        computed, answer = message.computed, None
         self.whole = False
-        about: dict[str, Any] = {"buffers": computed.buffers, "memory": computed.memory if ticket.streamed else None}
         try:
-            if alone:
-                receipt, answer = self.server.exchange(ticket, computed.gradient, **about)
-            else:
-                receipt = self.server.push(ticket, computed.gradient, **about)
+            receipt, answer = self.books.push(message, ticket, pull=alone)
         except ArgumentError as error:
             return self._lose(member, str(error))
         member.count(receipt, now)
-        self._note_push("exchange" if alone else "push", message, ticket, receipt, answer)
         if current:
             member.become("idle", now)
         if answer is not None:
             self._send(member, answer)
-        self.record(ticket, computed.loss, receipt)
+        self.record(ticket, message.computed.loss, receipt)
         starters = set(receipt.released)
         if current and member.leaving:
             self._dismiss(message.worker)
@@ -295,8 +296,7 @@ class Conductor(Training):
             member = self.members[worker]
             if member.state != "idle" or self._stopping:
                 continue
-            ticket = self.server.pull(worker)
-            self._note("pull", worker, **_of(ticket))
+            ticket = self.books.pull(worker)
             if ticket is not None:
                 self._send(member, ticket)
 
@@ -314,11 +314,7 @@ class Conductor(Training):
         """Its batch goes to another one; a push that still comes is late."""
         assert member.ticket is not None
         member.become("silent", self.clock())
-        version = self.server.version
-        released = self.server.expire(member.ticket)
-        self._note("expire", member.worker, ticket=member.ticket.number)
-        self._flushed(version)
-        self._pull(released)
+        self._pull(self.books.expire(member.ticket))
 
     def _lose(self, member: Member, reason: str) -> None:
         """A worker is no more, or not to be trusted: its batch goes back, and it is started again, up to a limit."""
@@ -340,29 +336,5 @@ class Conductor(Training):
     def _depart(self, worker: int, *, failed: bool) -> None:
         if worker not in self.server.workers:
             return
-        version = self.server.version
-        released = self.server.depart(worker, failed=failed)
-        self._note("depart", worker, outcome="failed" if failed else "left")
-        self._flushed(version)
+        released = self.books.depart(worker, failed=failed)
         self._pull(set(released) - {worker})
-
-    def _flushed(self, version: int) -> None:
-        if self.server.version > version:
-            self._note("flush", -1)
-
-    def _note_push(self, kind: Kind, message: Arrived, ticket: Ticket, receipt: Receipt, answer: Ticket | None) -> None:
-        got, began, ended = (moment - self._zero for moment in message.times)
-        about = {"ticket": ticket.number, "batch": ticket.batch, "lr": receipt.lr or 0.0, "outcome": receipt.outcome}
-        about |= {"got": got, "began": began, "ended": ended, "reply": -1 if answer is None else answer.number}
-        self._note(kind, message.worker, **about)
-        for worker in receipt.cancelled:
-            self._note("cancel", worker)
-
-    def _note(self, kind: Kind, worker: int, **about: Any) -> None:
-        self.log.add(self.now, kind, worker=worker, version=self.server.version, **about)
-
-
-def _of(ticket: Ticket | None) -> dict[str, Any]:
-    if ticket is None:
-        return {"outcome": "waits"}
-    return {"outcome": "issued", "ticket": ticket.number, "batch": ticket.batch}

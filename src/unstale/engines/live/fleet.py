@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from unstale.engines.gradients.base import Computed
 from unstale.tickets import Ticket
 
-__all__ = ["Arrived", "Fleet", "Gone", "Message", "Up"]
+__all__ = ["Arrived", "Asked", "Fleet", "Gone", "Message", "Up"]
 
 
 class Up(NamedTuple):
@@ -30,10 +30,17 @@ class Arrived(NamedTuple):
 
 
 class Gone(NamedTuple):
-    """A worker is no more; ``reason`` may have several lines, such as a traceback."""
+    """A worker is no more; ``reason`` may have several lines, such as a traceback. Empty: it left in peace."""
 
     worker: int
     reason: str
+
+
+class Asked(NamedTuple):
+    """A script that connected asks for a ticket, or for θ."""
+
+    worker: int
+    what: Literal["ticket", "theta"]
 
 
 Message = Up | Arrived | Gone

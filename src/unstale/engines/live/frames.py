@@ -1,4 +1,4 @@
-"""Messages between a server and a worker process: framed, checked, and never waited for in the middle.
+"""Messages between a server and a worker: framed, checked, and never waited for in the middle.
 
 A frame is a header (magic, kind, length, CRC-32) and a payload: numbers as a struct, text, or tensors in the format of
 safetensors. Nothing in it can run code.
@@ -6,6 +6,8 @@ safetensors. Nothing in it can run code.
 
 from __future__ import annotations
 
+import os
+import selectors
 import socket
 import struct
 import zlib
@@ -29,8 +31,16 @@ class Kind(IntEnum):
     UP = 1  # a worker is ready
     TICKET = 2  # to a worker: compute this
     PUSH = 3  # from a worker: computed
-    FAILED = 4  # from a worker: an exception, as text
+    FAILED = 4  # an exception, as text
     STOP = 5  # to a worker: end
+    # With scripts that connect:
+    HELLO = 6  # from one: its model is like this
+    MEMORY = 7  # to it: of which both sides have a view from now on
+    WELCOME = 8  # to it: it is taken
+    PULL = 9  # from it: a ticket, please
+    RECEIPT = 10  # to it: what became of its push
+    LOAD = 11  # from it: θ, please; and to it: there it is
+    LEAVE = 12  # from it: it goes in peace
 
 
 class Frame(NamedTuple):
@@ -45,11 +55,16 @@ class DamagedFrame(Exception):  # noqa: N818  (a finding about a worker, handled
 
 
 class Channel:
-    """One end of a socket that does not block: what cannot be sent yet is kept, what is not complete yet, too."""
+    """One end of a socket that does not block: what cannot be sent yet is kept, what is not complete yet, too.
 
-    def __init__(self, sock: socket.socket) -> None:
+    ``files``: how many open files are taken at most, if they come with what is received; they are in ``descriptors``.
+    """
+
+    def __init__(self, sock: socket.socket, files: int = 0) -> None:
         sock.setblocking(False)
         self.socket = sock
+        self.descriptors: list[int] = []
+        self._files = files
         self._in, self._out = bytearray(), bytearray()
         self.closed = False
 
@@ -64,8 +79,16 @@ class Channel:
 
     def send(self, kind: Kind, payload: bytes = b"") -> None:
         """Send what can be sent now. An end that is closed is noticed by `receive`."""
-        self._out += _HEADER.pack(_MAGIC, kind, len(payload), zlib.crc32(payload)) + payload
+        self._out += _framed(kind, payload)
         self.flush()
+
+    def hand_over(self, kind: Kind, descriptor: int) -> None:
+        """Send an open file, as a frame of its own."""
+        assert not self._out, "it goes with a byte, so there must be room for one"
+        try:
+            socket.send_fds(self.socket, [_framed(kind)], [descriptor])
+        except OSError:
+            self.closed = True
 
     def flush(self) -> None:
         """Try again."""
@@ -79,9 +102,24 @@ class Channel:
 
     def receive(self) -> Iterator[Frame]:
         """The frames that are complete. ``closed`` when no more will come. Raises `DamagedFrame`."""
+        self._read()
+        while (frame := self._first()) is not None:
+            yield frame
+
+    def next(self) -> Frame | None:
+        """The next frame, when it comes; None if none will. Raises `DamagedFrame`."""
+        while (frame := self._first()) is None and not self.closed:
+            with selectors.DefaultSelector() as selector:
+                selector.register(self, selectors.EVENT_READ | (selectors.EVENT_WRITE if self.unsent else 0))
+                selector.select()
+            self.flush()
+            self._read()
+        return frame
+
+    def _read(self) -> None:
         try:
             while True:
-                got = self.socket.recv(_CHUNK)
+                got = self._received()
                 self._in += got
                 if not got:
                     self.closed = True
@@ -91,8 +129,13 @@ class Channel:
             pass
         except OSError:
             self.closed = True
-        while (frame := self._first()) is not None:
-            yield frame
+
+    def _received(self) -> bytes:
+        if len(self.descriptors) >= self._files:
+            return self.socket.recv(_CHUNK)
+        got, descriptors, _, _ = socket.recv_fds(self.socket, _CHUNK, self._files - len(self.descriptors))
+        self.descriptors += descriptors
+        return got
 
     def _first(self) -> Frame | None:
         if len(self._in) < _HEADER.size:
@@ -113,6 +156,12 @@ class Channel:
         """End it."""
         self.closed = True
         self.socket.close()
+        while self.descriptors:
+            os.close(self.descriptors.pop())
+
+
+def _framed(kind: Kind, payload: bytes = b"") -> bytes:
+    return _HEADER.pack(_MAGIC, kind, len(payload), zlib.crc32(payload)) + payload
 
 
 def packed(tensors: Sequence[Tensor]) -> bytes:

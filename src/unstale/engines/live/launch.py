@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 
@@ -18,27 +18,40 @@ from unstale import checks
 from unstale.checkpoint import Checkpoints
 from unstale.describe import Plain
 from unstale.engines.allocator import memory_kept
-from unstale.engines.gradients.precision import tensor_cores
 from unstale.engines.live.conductor import Conductor
 from unstale.errors import Interrupted, RunError
 from unstale.record import Run
 
-__all__ = ["LiveRun", "conducted"]
+__all__ = ["Background", "LiveRun", "conducted"]
 
 T = TypeVar("T")
 
 
-class LiveRun:
-    """A training on real workers. It goes on in a thread of its own until all is trained, or until it is stopped."""
+class Conducts(Protocol):
+    """What goes on in a thread; all but `ask` belongs to that."""
 
-    def __init__(
-        self, conductor: Conductor, checkpoints: Checkpoints | None = None, resume: Path | None = None
-    ) -> None:
-        try:
-            conductor.keep_in(checkpoints, resume)
-        except BaseException:
-            conductor.close()
-            raise
+    signal: int
+
+    def run(self) -> Run:
+        """To the end, or as far as it gets."""
+
+    def ask(self, what: Callable[[], None]) -> None:
+        """From any thread: have it done between two pushes."""
+
+    def stop(self, how: str = "stopped", number: int = 0) -> None:
+        """End soon; the second time at once."""
+
+    def stats(self) -> dict[str, Plain]:
+        """How it goes."""
+
+    def close(self) -> None:
+        """Leave nothing behind."""
+
+
+class Background:
+    """A training that goes on in a thread of its own until all is trained, or until it is stopped."""
+
+    def __init__(self, conductor: Conducts) -> None:
         self._conductor = conductor
         self._run: Future[Run] = Future()
         # Workers die with the thread that started them, so this one has to live as long as they do.
@@ -58,18 +71,9 @@ class LiveRun:
         """
         return self._run.result(timeout)
 
-    def scale(self, workers: int) -> None:
-        """Have so many workers from now on. New ones start; those with the highest numbers finish what they are at."""
-        workers = checks.whole("workers", workers, 1)
-        self._ask(lambda: self._conductor.scale(workers))
-
     def stats(self) -> dict[str, Plain]:
         """How it goes: progress, pushes per second, and a line for each worker."""
         return self._ask(self._conductor.stats)
-
-    def checkpoint(self) -> None:
-        """Write a checkpoint now. Raises `ArgumentError` if the run was not told where to."""
-        self._ask(self._conductor.checkpoint)
 
     def stop(self) -> None:
         """End it early: gradients under way may still arrive, for as long as the grace lasts. `result` has the run."""
@@ -97,7 +101,7 @@ class LiveRun:
         ended: Callable[[], None]
         try:
             torch.set_num_threads(1)
-            with tensor_cores(self._conductor.plan), memory_kept(), closing(self._conductor):
+            with memory_kept(), closing(self._conductor):
                 run = self._conductor.run()
         except BaseException as error:
             if isinstance(error, Interrupted):
@@ -113,7 +117,32 @@ class LiveRun:
         self._conductor.ask(lambda: self._conductor.stop("interrupted", number))
 
 
-def conducted(live: LiveRun) -> Run:
+class LiveRun(Background):
+    """A training on real workers."""
+
+    _conductor: Conductor
+
+    def __init__(
+        self, conductor: Conductor, checkpoints: Checkpoints | None = None, resume: Path | None = None
+    ) -> None:
+        try:
+            conductor.keep_in(checkpoints, resume)
+        except BaseException:
+            conductor.close()
+            raise
+        super().__init__(conductor)
+
+    def scale(self, workers: int) -> None:
+        """Have so many workers from now on. New ones start; those with the highest numbers finish what they are at."""
+        workers = checks.whole("workers", workers, 1)
+        self._ask(lambda: self._conductor.scale(workers))
+
+    def checkpoint(self) -> None:
+        """Write a checkpoint now. Raises `ArgumentError` if the run was not told where to."""
+        self._ask(self._conductor.checkpoint)
+
+
+def conducted(live: Background) -> Run:
     """Wait for a run; a signal to end ends it in order, a second one at once."""
     with _signals(live.interrupt):
         return live.result()

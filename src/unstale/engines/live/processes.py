@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pickle
 import selectors
@@ -20,6 +19,7 @@ import torch
 
 from unstale.clocks import Clock
 from unstale.engines.gradients.base import Computed
+from unstale.engines.live.bell import Bell
 from unstale.engines.live.block import Block
 from unstale.engines.live.fleet import Arrived, Gone, Message, Up
 from unstale.engines.live.frames import Channel, DamagedFrame, Frame, Kind, packed, unpacked
@@ -74,10 +74,7 @@ class Processes:
         self._members: dict[int, _Member] = {}
         self._places: dict[int, Block] = {}
         self._selector = selectors.DefaultSelector()
-        self._alarm, self._bell = socket.socketpair()
-        self._alarm.setblocking(False)
-        self._bell.setblocking(False)
-        self._selector.register(self._alarm, selectors.EVENT_READ)
+        self._bell = Bell(self._selector)
         if plan.device == "cpu" and plan.dtype.itemsize >= 4:
             server.place_points(lambda worker: self._places[worker].point)
 
@@ -118,8 +115,7 @@ class Processes:
         heard: list[Message] = []
         for key, _ in self._selector.select(max(seconds, 0.0)):
             if key.data is None:
-                with contextlib.suppress(BlockingIOError):
-                    self._alarm.recv(4096)
+                self._bell.heard()
             elif key.data in self._members:
                 heard += self._hear(key.data)
         return heard
@@ -132,8 +128,7 @@ class Processes:
 
     def wake(self) -> None:
         """See `Fleet`."""
-        with contextlib.suppress(BlockingIOError, OSError):
-            self._bell.send(b"!")
+        self._bell.ring()
 
     def close(self) -> None:
         """See `Fleet`."""
@@ -145,7 +140,6 @@ class Processes:
         for member in members:
             self._forget(member, 0.0 if member.busy else patience - time.monotonic())
         self._selector.close()
-        self._alarm.close()
         self._bell.close()
 
     def process(self, worker: int) -> int:

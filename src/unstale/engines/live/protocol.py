@@ -1,4 +1,4 @@
-"""What a server and a worker process agree on: how a worker is set up, and what their frames hold."""
+"""What a server and its workers agree on: how a worker process is set up, and what frames hold."""
 
 from __future__ import annotations
 
@@ -7,13 +7,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["ARRIVED", "PROCESS", "SENT", "Setup"]
+__all__ = ["ARRIVED", "HELLO", "PROCESS", "SENT", "WORK", "Setup"]
 
 SENT = struct.Struct("<qqqqq?")
 """A ticket: number, batch, version, epoch, stream (-1 for none), whether its memory was reset; then the memory."""
 ARRIVED = struct.Struct("<qdddd")
 """A push: ticket's number, loss, and when it was got, begun and ended (monotonic clock); then the stream's memory."""
 
+HELLO = struct.Struct("<q?")
+"""A script connects: its number, -1 for any, and whether only that one will do; then its model's likeness."""
+WORK = struct.Struct("<qqqqqd")
+"""A ticket for a script: number, batch, epoch, number of the batch in its epoch, version, progress."""
 PROCESS = struct.Struct("<q")
 """A worker is up: the number of its process."""
 

@@ -47,7 +47,7 @@ def main(parent: int, channel: int, setup: int, block: int) -> int:
     try:
         worker = _Worker(_moved_in(setup), block)
         line.send(Kind.UP, PROCESS.pack(os.getpid()))
-        while (frame := _next(line)) is not None and frame.kind == Kind.TICKET:
+        while (frame := line.next()) is not None and frame.kind == Kind.TICKET:
             line.send(Kind.PUSH, worker.compute(frame.payload))
     except MemoryError:
         _tell(line, "out of memory")
@@ -128,16 +128,6 @@ class _Worker:
             time.sleep(max(0.0, got + wanted - time.monotonic()))
         times = got, began, time.monotonic()
         return ARRIVED.pack(number, computed.loss, *times) + packed(computed.memory)
-
-
-def _next(line: Any) -> Any:
-    """The next frame, when it comes; None if none will."""
-    while not line.closed:
-        select.select([line], [line] if line.unsent else [], [])
-        line.flush()
-        for frame in line.receive():
-            return frame
-    return None
 
 
 def _tell(line: Any, what: str) -> None:

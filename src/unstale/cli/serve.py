@@ -1,0 +1,129 @@
+"""``unstale serve``: a server for scripts that connect."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from unstale.callbacks import Callback
+from unstale.cli.options import Json, Quiet, learning_rate
+from unstale.cli.output import examples, print_json, running, say
+from unstale.cli.run import summary_line
+from unstale.cli.train import check_free
+from unstale.errors import StoreError
+
+if TYPE_CHECKING:
+    from unstale.record import Run
+
+__all__ = ["EXAMPLES", "serve"]
+
+EXAMPLES = examples(
+    "unstale serve --method dana_ga --lr 0.1 --epochs 10 --batches-per-epoch 390 --out runs/own",
+    "unstale serve --method sync --workers 4 --address ./run/server.sock",
+)
+_EVERY = 10.0  # seconds between lines
+
+_Address = Annotated[
+    str | None, typer.Option("--address", "-a", help="A path for its socket.", metavar="PATH", show_default=False)
+]
+
+
+def serve(
+    method: Annotated[str, typer.Option("--method", "-m", help="See `unstale methods`.")] = "dana_ga",
+    workers: Annotated[int, typer.Option("--workers", "-n", help="Begin when so many have come.")] = 1,
+    lr: Annotated[float, typer.Option(help="One worker's learning rate.")] = 0.1,
+    warmup: Annotated[float, typer.Option(help="Fraction of the training that warms up.")] = 0.0,
+    decay: Annotated[str, typer.Option(help="steps, cosine or constant.")] = "constant",
+    decay_at: Annotated[str | None, typer.Option(help="Fractions, such as 0.5,0.75.", metavar="LIST")] = None,
+    decay_factor: Annotated[float | None, typer.Option(help="What a step multiplies it by.")] = None,
+    weight_decay: Annotated[float, typer.Option(help="Weight decay.")] = 0.0,
+    epochs: Annotated[float | None, typer.Option(help="When it ends; else when it is stopped.")] = None,
+    batches_per_epoch: Annotated[int | None, typer.Option(help="Of all workers together.")] = None,
+    batch_norm: Annotated[str, typer.Option(help="Statistics: shared, per-worker or recalibrate.")] = "shared",
+    on_nonfinite: Annotated[str, typer.Option(help="NaN or Inf in a gradient: reject, apply or raise.")] = "reject",
+    address: _Address = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="A folder to save the run in.", show_default=False)
+    ] = None,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Wait for scripts on this machine that call `unstale.connect`, and train with what they push.
+
+    What is trained is what the first one has. No network port is opened: other users, and other machines, cannot reach
+    it. Ctrl-C ends it in order.
+    """
+    import unstale
+    from unstale.engines.live.launch import conducted
+    from unstale.errors import Interrupted
+    from unstale.schedules import Recipe
+    from unstale.storage import EVENTS
+
+    if out is not None:
+        check_free(out)
+        if (out / EVENTS).exists():
+            raise StoreError(f"{out} holds the events of a run already; choose another folder for --out")
+    telling = _Telling(Console(stderr=True))
+    served = unstale.serve(
+        method,
+        address=address,
+        record=None if out is None else out / EVENTS,
+        callbacks=() if quiet else (telling,),
+        workers=workers,
+        lr=learning_rate(Recipe(), lr, warmup, decay, decay_at, decay_factor),
+        weight_decay=weight_decay,
+        epochs=epochs,
+        batches_per_epoch=batches_per_epoch,
+        batch_norm=batch_norm,
+        on_nonfinite=on_nonfinite,
+    )
+    kept = ["nothing is kept without --out" if out is None else f"nothing could be saved in {out}"]
+    with running(lambda: kept[0]), served:
+        if not quiet:
+            telling.say(f"waiting for scripts at {served.address}")
+        try:
+            run = conducted(served)
+        except Interrupted as interrupted:
+            if out is not None:
+                interrupted.run.save(out)
+                kept[0] = f"{len(interrupted.run.history):,} pushes are saved in {out}"
+            raise
+        if out is not None:
+            run.save(out)
+    _report(run, out, quiet, json)
+
+
+class _Telling(Callback):
+    """A line on standard error now and then, and when a script is lost."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._told, self._pushes = time.monotonic(), 0
+
+    def say(self, text: str) -> None:
+        self._console.print(Text(text), soft_wrap=True)
+
+    def on_push(self, row: Mapping[str, Any]) -> None:
+        now = time.monotonic()
+        if now - self._told >= _EVERY:
+            rate = (row["push"] - self._pushes) / (now - self._told)
+            self._told, self._pushes = now, row["push"]
+            self.say(f"epoch {row['progress']:.2f}  loss {row['loss']:.3g}  delay {row['delay']}  {rate:.0f}/s")
+
+    def on_incident(self, worker: int, reason: str) -> None:
+        self.say(f"worker {worker}: {reason}")
+
+
+def _report(run: Run, out: Path | None, quiet: bool, json: bool) -> None:
+    if json:
+        print_json({"config": dict(run.config), "summary": run.summary(), "folder": None if out is None else str(out)})
+    elif not quiet:
+        say(summary_line(run.config, run.summary()))
+        if out is not None:
+            say(f"saved in {out}; draw it with: unstale show {out}")

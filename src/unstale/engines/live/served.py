@@ -1,0 +1,103 @@
+"""A server that waits for scripts, to be looked at and spoken to while it does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent import futures
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from torch import Tensor, nn
+
+from unstale.callbacks import Callback
+from unstale.engines.live.address import chosen
+from unstale.engines.live.launch import Background
+from unstale.engines.live.members import Patience
+from unstale.engines.live.serving import Serving
+from unstale.engines.live.terms import Terms
+from unstale.errors import ArgumentError, RunError
+from unstale.events import EventLog
+from unstale.methods import Method, get
+from unstale.server import Server
+
+__all__ = ["Served", "serve"]
+
+
+class Served(Background):
+    """A server in a thread of its own; a context manager, which stops it.
+
+    ``address``: where scripts connect.
+    """
+
+    _conductor: Serving
+
+    def __init__(self, serving: Serving) -> None:
+        self.address = str(serving.fleet.door.path)
+        super().__init__(serving)
+
+    @property
+    def params(self) -> Tensor:
+        """(d,) a copy of θ. Raises `RunError` before the first script has said what its model is."""
+        params: Tensor = self._of(lambda server: server.params)
+        return params
+
+    def load_into(self, module: nn.Module) -> None:
+        """Copy θ, and the buffers that an evaluation uses, into ``module``. Raises as `params`."""
+        self._of(lambda server: server.load_into(module))
+
+    def _of(self, what: Callable[[Server], Any]) -> Any:
+        def answer() -> Any:
+            if self._conductor.books is None:
+                raise RunError("there are no parameters yet; they come with the first script, or with serve(model=…)")
+            return what(self._conductor.books.server)
+
+        return answer() if self.done else self._ask(answer)
+
+    def __enter__(self) -> Served:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self.done:
+            self.stop()
+        futures.wait([self._run])
+
+
+def serve(
+    method: str | Method = "dana_ga",
+    *,
+    address: str | Path | None = None,
+    model: nn.Module | None = None,
+    patience: Patience | None = None,
+    record: str | Path | None = None,
+    callbacks: Sequence[Callback] = (),
+    **terms: Any,
+) -> Served:
+    """Wait for scripts on this machine that `connect`, and train with what they push; answers at once.
+
+    address: a path for the socket, in a folder that only you can write to (default: ``UNSTALE_ADDRESS``, or one under
+        ``XDG_RUNTIME_DIR``). There is no network port.
+    model: what is trained; it is not changed. Default: what the first script has, with its parameters.
+    patience: what is done about silent workers; ``starting`` is also how long one may be between a push and a pull
+        before it is not counted on any more. record: a folder for the log of events.
+    callbacks: see `Callback`; there is no plan for ``on_start``, and there are no evaluations.
+
+    And, by keyword (`Terms`):
+    workers: so many must have come before the first batch is handed out (default 1); others may come at any time.
+    lr: η, a `Recipe`, or a function of progress (epochs). weight_decay, groups: as for a `Server`.
+    epochs: when it ends (default: when it is stopped); batches_per_epoch: how many make one of them.
+    batch_norm: "shared", "per-worker" or "recalibrate". on_nonfinite: "reject", "apply" or "raise". executor.
+
+    Raises `ArgumentError` for an argument that breaks a rule, `RunError` where it cannot listen.
+    """
+    unknown = sorted(set(terms) - set(Terms.__dataclass_fields__))
+    if unknown:
+        known = ", ".join(name for name in Terms.__dataclass_fields__ if name != "method")
+        raise ArgumentError(
+            f"serve() has no argument {unknown[0]!r}; it takes address, model, patience, record, callbacks, {known}"
+        )
+    log = EventLog(None if record is None else Path(record))
+    arranged = Terms(method=get(method), **terms)
+    return Served(Serving(arranged, chosen(address), patience or Patience(), log, tuple(callbacks), model))

@@ -1,0 +1,550 @@
+"""Scripts as workers: what they push is what a server would get by hand, and whatever they do, it stays whole."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+import unstale
+from tests.cli.run import ENVIRONMENT, start
+from unstale.engines.live import line
+from unstale.engines.live.frames import Channel, Kind
+from unstale.errors import ArgumentError, GradientError, RunError
+
+X = torch.randn(40, 4, generator=torch.Generator().manual_seed(0))
+Y = (X.sum(1) > 0).long()
+QUICK = unstale.Patience(floor=0.2, starting=0.4, slowness=1.0, grace=0.1)
+
+SCRIPT = """
+import os, sys, time
+import torch, unstale
+from torch.nn.functional import cross_entropy
+from tests.live.test_connect import X, Y, model_of
+
+model = model_of(int(os.environ.get("RANK", 9)))
+batches = []
+with unstale.connect() as worker:
+    while work := worker.pull(model):
+        batches.append(work.batch)
+        if "hang" in sys.argv:
+            if os.fork() == 0:
+                time.sleep(20)
+                os._exit(0)
+            print("computing", worker.number, flush=True)
+            time.sleep(60)
+        cross_entropy(model(X[4 * work.index :][:4]), Y[4 * work.index :][:4]).backward()
+        worker.push(model)
+torch.save({"model": model.state_dict(), "batches": batches, "number": worker.number}, sys.argv[1])
+"""
+
+
+def model_of(seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 2))
+
+
+def gradient(model: nn.Module, index: int) -> Tensor:
+    loss = cross_entropy(model(X[4 * index :][:4]), Y[4 * index :][:4])
+    loss.backward()
+    return loss
+
+
+@pytest.fixture
+def address() -> Iterator[Path]:
+    """A short one: pytest's own folders are too long for a socket."""
+    with tempfile.TemporaryDirectory(prefix="u") as folder:
+        yield Path(folder) / "s"
+        assert not list(Path(folder).iterdir()), "the socket is left behind"
+
+
+def in_thread(what: Callable[[], Any]) -> Future[Any]:
+    done: Future[Any] = Future()
+
+    def work() -> None:
+        try:
+            done.set_result(what())
+        except BaseException as error:
+            done.set_exception(error)
+
+    threading.Thread(target=work, daemon=True).start()
+    return done
+
+
+def until(condition: Callable[[], Any], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def state(served: unstale.Served, name: str, worker: int | None = None) -> Tensor:
+    found: Tensor = served._of(lambda server: server.state(name, worker))
+    return found
+
+
+def script(tmp_path: Path, address: Path, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+    named = {name: value for name, value in ENVIRONMENT.items() if name not in ("RANK", "LOCAL_RANK", "SLURM_PROCID")}
+    root = str(Path(__file__).resolve().parents[2])
+    named |= {"UNSTALE_ADDRESS": str(address), "PYTHONPATH": os.pathsep.join([root, *sys.path]), **environment}
+    return subprocess.Popen([sys.executable, "-c", SCRIPT, *arguments], env=named, stdout=subprocess.PIPE, text=True)
+
+
+# What is computed.
+
+
+def test_one_script_with_nesterov_is_torch(address: Path) -> None:
+    theirs = nn.Linear(4, 2)
+    ours = nn.Linear(4, 2)
+    ours.load_state_dict(theirs.state_dict())
+    optimiser = torch.optim.SGD(theirs.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.01)
+    with unstale.serve(
+        "nag_asgd", address=address, lr=0.1, weight_decay=0.01, epochs=2, batches_per_epoch=10
+    ) as served:
+        with unstale.connect(address) as worker:
+            while work := worker.pull(ours):
+                optimiser.zero_grad()
+                gradient(theirs, work.index)
+                optimiser.step()
+                receipt = worker.push(ours, gradient(ours, work.index))
+        assert (receipt.outcome, receipt.delay, work) == ("applied", 0, None)
+        for name, value in theirs.state_dict().items():
+            torch.testing.assert_close(ours.state_dict()[name], value)
+        run = served.result(10)
+    assert run.status == "finished"
+    assert run.history["loss"].notna().all()
+    assert run.history["progress"].iloc[-1] == 1.9
+
+
+@pytest.mark.parametrize("method", ["dana_ga", "ga(per=layer)", "fedbuff"])
+def test_two_scripts_in_turns_are_the_server_by_hand_to_the_bit(method: str, address: Path) -> None:
+    """With BatchNorm, and decay on matrices only: the server's order of parameters is not the model's."""
+    from unstale.flat import decay_matrices_only
+
+    terms: dict[str, Any] = {"lr": 0.05, "weight_decay": 0.01, "groups": decay_matrices_only()}
+    server = unstale.Server(model_of(), method, 2, batches=12, batches_per_epoch=6, **terms)
+    theirs = model_of()
+    tickets = [server.pull(0), server.pull(1)]
+    for turn in range(12):
+        ticket = tickets[turn % 2]
+        assert ticket is not None
+        ticket.load(theirs)
+        gradient(theirs, ticket.batch % 6)
+        server.push(ticket, theirs)
+        if turn < 10:
+            tickets[turn % 2] = server.pull(turn % 2)
+    server.load_into(theirs)
+    with unstale.serve(method, address=address, workers=2, epochs=2, batches_per_epoch=6, **terms) as served:
+        models, workers = [model_of(), model_of(1)], [unstale.connect(address, worker=n) for n in range(2)]
+        first = in_thread(lambda: workers[0].pull(models[0]))
+        until(lambda: served.stats()["alive"] == 1)
+        second = in_thread(lambda: workers[1].pull(models[1]))
+        works = [first.result(10), second.result(10)]
+        assert [work.batch for work in works] == [0, 1], "they are handed out by number"
+        for turn in range(12):
+            n = turn % 2
+            gradient(models[n], works[n].index)
+            workers[n].push(models[n])
+            if turn < 10:
+                works[n] = workers[n].pull(models[n])
+        for worker, model in zip(workers, models, strict=True):
+            assert worker.pull(model) is None
+            assert all(torch.equal(model.state_dict()[name], value) for name, value in theirs.state_dict().items())
+            worker.close()
+        run = served.result(10)
+    assert all(torch.equal(run.params[name], value) for name, value in theirs.state_dict().items())
+    assert torch.equal(served.params, server.params)
+
+
+def test_theta_can_be_had_between_push_and_pull(address: Path) -> None:
+    model, evaluated = model_of(), model_of(1)
+    with (
+        unstale.serve("dana", address=address, model=model_of(), lr=0.1) as served,
+        unstale.connect(address) as worker,
+    ):
+        with pytest.raises(ArgumentError, match="between a push and the next pull"):
+            worker.load(evaluated)
+        for index in range(3):
+            assert worker.pull(model)
+            with pytest.raises(ArgumentError, match="between a push and the next pull"):
+                worker.load(evaluated)
+            gradient(model, index)
+            worker.push(model)
+        worker.load(evaluated)
+        served.load_into(model)
+        assert all(torch.equal(model.state_dict()[name], value) for name, value in evaluated.state_dict().items())
+        assert worker.pull(model)
+        assert not torch.equal(model[0].weight, evaluated[0].weight)  # type: ignore[index]
+
+
+def test_shared_and_frozen_parameters(address: Path) -> None:
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.frozen = nn.Parameter(torch.ones(3), requires_grad=False)
+            self.one = nn.Linear(4, 4, bias=False)
+            self.two = nn.Linear(4, 4, bias=False)
+            self.two.weight = self.one.weight
+
+    model = Tied()
+    with unstale.serve("asgd", address=address, lr=1.0) as served, unstale.connect(address) as worker:
+        worker.pull(model)
+        before = model.one.weight.detach().clone()
+        model.two(torch.eye(4)).sum().backward()
+        worker.push(model)
+        worker.load(model)
+        served.stop()
+        run = served.result(10)
+    assert set(run.params) == {"one.weight", "two.weight"}
+    assert torch.equal(run.params["two.weight"], before - 1)
+    assert torch.equal(model.one.weight, before - 1)
+
+
+# Scripts as they are started.
+
+
+def test_scripts_started_by_torchrun_and_by_hand(tmp_path: Path, address: Path) -> None:
+    out = tmp_path / "out"
+    server = start(
+        *("serve", "--lr", "0.05", "--epochs", "3", "--batches-per-epoch", "10", "--workers", "2"),
+        *("--address", address, "--out", out, "--json"),
+    )
+    try:
+        files = [tmp_path / "0.pt", tmp_path / "1.pt"]
+        scripts = [
+            script(tmp_path, address, str(files[0]), RANK="3", LOCAL_RANK="1"),
+            script(tmp_path, address, str(files[1])),
+        ]
+        for process in scripts:
+            process.communicate(timeout=120)
+        assert [process.returncode for process in scripts] == [0, 0]
+        said, _ = server.communicate(timeout=60)
+    finally:
+        server.kill()
+    assert server.returncode == 0
+    assert json.loads(said)["summary"]["pushes"] == 30
+    found = [torch.load(file, weights_only=True) for file in files]
+    assert [one["number"] for one in found] == [3, 0]
+    assert sorted([*found[0]["batches"], *found[1]["batches"]]) == list(range(30))
+    saved = load_file(out / "params.safetensors")
+    for one in found:
+        assert all(torch.equal(one["model"][name], value) for name, value in saved.items())
+    run = unstale.Run.load(out)
+    assert not run.diverged
+    assert run.events is not None
+    assert list(run.events["kind"].iloc[:3]) == ["join", "join", "join"]
+    assert "depart" in set(run.events["kind"])  # number 1, which nobody took
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_end_it_in_order(number: signal.Signals, code: int, tmp_path: Path, address: Path) -> None:
+    process = start("serve", "--address", address, "--out", tmp_path / "out")
+    try:
+        with unstale.connect(address, wait=60) as worker:
+            model = model_of()
+            for index in range(3):
+                assert worker.pull(model)
+                gradient(model, index)
+                if index == 2:
+                    process.send_signal(number)
+                    time.sleep(0.3)
+                receipt = worker.push(model)
+            assert receipt.outcome == "applied"  # there is a grace
+            assert worker.pull(model) is None
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == code
+    assert "3 pushes are saved in" in err
+    assert "Traceback" not in err
+    run = unstale.Run.load(tmp_path / "out")
+    assert run.status == "interrupted"
+    assert all(torch.equal(run.params[name], value) for name, value in model.state_dict().items())
+
+
+# Scripts that fail.
+
+
+def test_a_killed_script_leaves_the_state_whole(tmp_path: Path, address: Path) -> None:
+    """Also one whose forked child lives on, as a loader's would."""
+    model = model_of()
+    with (
+        unstale.serve("dana", address=address, lr=0.05, patience=unstale.Patience(grace=0.0)) as served,
+        unstale.connect(address) as worker,
+    ):
+        for index in range(2):
+            worker.pull(model)
+            gradient(model, index)
+            worker.push(model)
+        process = script(tmp_path, address, "hang")
+        assert process.stdout is not None
+        assert process.stdout.readline() == "computing 1\n"
+        assert len(served._of(lambda server: server.workers)) == 2
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        until(lambda: served._of(lambda server: server.workers) == (0,))
+        work = worker.pull(model)
+        assert work is not None
+        assert work.batch == 2, "what the dead one had"
+        assert torch.equal(state(served, "S"), state(served, "v", 0))
+        served.stop()
+        (mine, its) = served.result(10).members
+    assert isinstance(its, dict)
+    assert its["failures"] == ["its connection ended"]
+    assert isinstance(mine, dict)
+    assert mine["failures"] == []
+
+
+def fail(worker: unstale.Worker, model: nn.Module) -> None:
+    worker.pull(model)
+    raise ZeroDivisionError("of mine")
+
+
+def test_an_exception_is_told_and_a_close_is_not_a_failure(address: Path) -> None:
+    model = model_of()
+    with unstale.serve("dana", address=address, lr=0.05) as served:
+        with unstale.connect(address) as worker:
+            worker.pull(model)
+        with pytest.raises(ZeroDivisionError), unstale.connect(address) as worker:
+            fail(worker, model)
+        until(lambda: served.stats()["alive"] == 0)
+        served.stop()
+        run = served.result(10)
+    assert isinstance(run.members[0], dict)
+    assert run.members[0]["failures"] == ["ZeroDivisionError: of mine"]
+    assert run.events is not None
+    assert list(run.events.query("kind == 'depart'")["outcome"]) == ["left", "failed"]
+
+
+def test_a_hung_script_is_late_and_may_go_on(address: Path) -> None:
+    model, other = model_of(), model_of()
+    with (
+        unstale.serve("dana", address=address, lr=0.05, patience=QUICK) as served,
+        unstale.connect(address) as slow,
+        unstale.connect(address) as quick,
+    ):
+        first = slow.pull(model)
+        assert first is not None
+        until(lambda: served._of(lambda server: server.workers) == ())
+        work = quick.pull(other)
+        assert work is not None
+        assert work.batch == first.batch
+        gradient(other, 0)
+        assert quick.push(other).outcome == "applied"
+        before = served.params
+        gradient(model, 0)
+        assert slow.push(model).outcome == "late"
+        assert torch.equal(served.params, before)
+        assert slow.pull(model) is not None
+        gradient(model, 1)
+        assert slow.push(model).outcome == "applied"
+        sums = state(served, "S")
+        rows = sum(state(served, "v", w) for w in served._of(lambda server: server.workers))
+        torch.testing.assert_close(sums, rows)
+
+
+def test_pull_waits_while_the_gate_is_shut_and_a_second_one_gives_back(address: Path) -> None:
+    models = [model_of(), model_of()]
+    with unstale.serve("sync", address=address, workers=2, lr=0.05):
+        workers = [unstale.connect(address) for _ in range(2)]
+        first = in_thread(lambda: workers[0].pull(models[0]))
+        time.sleep(0.2)
+        assert not first.done(), "two must have come"
+        second = in_thread(lambda: workers[1].pull(models[1]))
+        batches = {first.result(10).batch, second.result(10).batch}
+        again = workers[1].pull(models[1])
+        assert again is not None
+        assert {first.result().batch, again.batch} == batches == {0, 1}
+        gradient(models[0], 0)
+        assert workers[0].push(models[0]).outcome == "held"
+        waiting = in_thread(lambda: workers[0].pull(models[0]))
+        time.sleep(0.2)
+        assert not waiting.done(), "a round ends when all have pushed"
+        gradient(models[1], 0)
+        assert workers[1].push(models[1]).outcome == "applied"
+        assert waiting.result(10).batch == 2
+        for worker in workers:
+            worker.close()
+
+
+# What is refused.
+
+
+def different(**changes: Any) -> nn.Module:
+    return nn.Sequential(
+        nn.Linear(4, changes.get("width", 6), bias=changes.get("bias", True)),
+        nn.BatchNorm1d(changes.get("width", 6), momentum=changes.get("momentum", 0.1)),
+        nn.ReLU(),
+        nn.Linear(changes.get("width", 6), 2),
+        *changes.get("more", ()),
+    )
+
+
+@pytest.mark.parametrize(
+    ("model", "difference"),
+    [
+        (different(width=7), r"its parameter '0.weight' is of shape \(7, 4\), not of shape \(6, 4\)"),
+        (different(bias=False), "it has no parameter '0.bias'"),
+        (different(more=[nn.Linear(2, 2)]), "it has a parameter '4.weight' too many"),
+        (different(momentum=0.2), r"its layer '1\.' is 0.2, not 0.1"),
+        (different().double(), "its parameters are float64, not float32"),
+    ],
+)
+def test_another_model_is_refused(model: nn.Module, difference: str, address: Path) -> None:
+    with (
+        unstale.serve("ga", address=address, model=model_of(), lr=0.1),
+        unstale.connect(address) as worker,
+        pytest.raises(ArgumentError, match=f"model must be like the server's, but {difference}; build"),
+    ):
+        worker.pull(model)
+
+
+def test_numbers_are_given_once(address: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with unstale.serve("ga", address=address, model=model_of(), lr=0.1):
+        with unstale.connect(address, worker=2) as two:
+            two.pull(model_of())
+            with unstale.connect(address, worker=2) as again, pytest.raises(ArgumentError, match="got 2; give each"):
+                again.pull(model_of())
+            monkeypatch.setenv("SLURM_PROCID", "2")  # as all have that were started by hand in one job
+            with unstale.connect(address) as other:
+                other.pull(model_of())
+                assert (two.number, other.number) == (2, 0)
+        monkeypatch.setenv("RANK", "first")
+        with pytest.raises(ArgumentError, match="RANK must be a whole number of at least 0, got 'first'"):
+            unstale.connect(address)
+
+
+def test_words_out_of_turn(address: Path) -> None:
+    model = model_of()
+    with unstale.serve("ga", address=address, lr=0.1) as served, unstale.connect(address) as worker:
+        with pytest.raises(RunError, match="there are no parameters yet"):
+            _ = served.params
+        with pytest.raises(ArgumentError, match="must follow a pull"):
+            worker.push(model)
+        worker.pull(model)
+        with pytest.raises(GradientError, match="has no gradients"):
+            worker.push(model)
+        gradient(model, 0)
+        assert worker.push(model).outcome == "applied"
+        with pytest.raises(ArgumentError, match="must follow a pull"):
+            worker.push(model)
+    with pytest.raises(RunError, match="no server answers at"):
+        unstale.connect(address, wait=0)
+
+
+def test_who_speaks_out_of_turn_is_sent_away(address: Path) -> None:
+    model, other = model_of(), model_of()
+    with (
+        unstale.serve("dana", address=address, lr=0.1) as served,
+        unstale.connect(address) as bad,
+        unstale.connect(address) as good,
+    ):
+        assert bad.pull(model)
+        assert good.pull(other)
+        channel = vars(bad._line)["_line"]
+        channel.send(Kind.LOAD)
+        channel.send(Kind.PULL)  # no ticket for one that is gone
+        gradient(model, 0)
+        with pytest.raises(RunError, match="the server says: it asked for θ in the middle of a ticket"):
+            bad.push(model)
+        gradient(other, 0)
+        assert good.push(other).outcome == "applied"
+        assert served._of(lambda server: server.workers) == (1,)
+
+
+def test_no_port_and_no_other_user(address: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with unstale.serve("ga", address=address, model=model_of(), lr=0.1) as served:
+        assert served._conductor.fleet.door.socket.family == socket.AF_UNIX
+        assert stat.S_IMODE(address.stat().st_mode) == 0o600
+        with pytest.raises(ArgumentError, match="a server is at"):
+            unstale.serve("ga", address=address, lr=0.1)
+        monkeypatch.setattr(line, "same_user", lambda sock: False)
+        with pytest.raises(RunError, match="belongs to another user"):
+            unstale.connect(address)
+        monkeypatch.undo()
+        monkeypatch.setattr("unstale.engines.live.callers.same_user", lambda sock: False)
+        with unstale.connect(address) as worker, pytest.raises(RunError, match="is gone"):
+            worker.pull(model_of())
+    address.parent.chmod(0o777)
+    with pytest.raises(ArgumentError, match="in a folder that only you can write to"):
+        unstale.serve("ga", address=address, lr=0.1)
+    new = address.parent / "new" / "s"
+    address.parent.chmod(0o700)
+    with unstale.serve("ga", address=new, lr=0.1):
+        assert stat.S_IMODE(new.parent.stat().st_mode) == 0o700
+    new.parent.rmdir()
+    with pytest.raises(ArgumentError, match="other machines cannot"):
+        unstale.connect("tcp://10.0.0.1:1")
+
+
+def test_what_a_killed_server_left_is_in_nobody_s_way(address: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(address))
+    with unstale.serve("ga", address=address, lr=0.1), unstale.connect(address) as worker:
+        assert worker.pull(model_of()) is not None
+    address.write_text("mine")
+    with pytest.raises(ArgumentError, match="got the file"):
+        unstale.serve("ga", address=address, lr=0.1)
+    address.unlink()
+
+
+@pytest.mark.parametrize(
+    ("kind", "payload"),
+    [
+        (Kind.HELLO, b"\0" * 9 + b"cos\nsystem\n"),
+        (Kind.PULL, b""),
+        (Kind.PUSH, b"?"),
+        (Kind.UP, b""),
+        (None, b"rubbish" * 9),
+    ],
+)
+def test_rubbish_harms_nobody(kind: Kind | None, payload: bytes, address: Path) -> None:
+    model = model_of()
+    with unstale.serve("ga", address=address, lr=0.1), unstale.connect(address) as worker:
+        assert worker.pull(model)
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.connect(str(address))
+            if kind is None:
+                sock.sendall(payload)
+            else:
+                Channel(sock).send(kind, payload)
+            sock.settimeout(10)
+            while sock.recv(4096):
+                pass
+        gradient(model, 0)
+        assert worker.push(model).outcome == "applied"
+
+
+@pytest.mark.parametrize(
+    ("terms", "says"),
+    [
+        ({"epochs": 2}, "batches_per_epoch must be given with epochs"),
+        ({"lr": unstale.Recipe(0.1)}, "lr must be a number where epochs is not given"),
+        ({"lr": -1}, "lr must be"),
+        ({"workers": 0}, "workers must be a whole number of at least 1"),
+        ({"on_nonfinite": "ignore"}, "on_nonfinite must be one of"),
+        ({"rate": 1}, r"serve\(\) has no argument 'rate'"),
+        ({"address": "x" * 200}, "at most 107 bytes"),
+    ],
+)
+def test_wrong_terms(terms: Mapping[str, Any], says: str, address: Path) -> None:
+    with pytest.raises(ArgumentError, match=says):
+        unstale.serve("ga", **{"address": address, **terms})
