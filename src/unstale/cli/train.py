@@ -20,6 +20,7 @@ EXAMPLES = examples(
     "unstale train digits --method dana_ga --workers 32 --out runs/first",
     "unstale train digits --model resnet8 --method 'ga(per=layer)' --workers 16 --lr 0.05 --epochs 10",
     "unstale train digits --clock gamma --clock-option cv=0.3 --heterogeneity 0.6",
+    "unstale train digits --engine ray --workers 16 --servers 2 --address auto",
 )
 
 
@@ -29,6 +30,20 @@ def train(
     settings: Settings,
     method: Annotated[str, typer.Option("--method", "-m", help="See `unstale methods`.")] = "dana_ga",
     workers: Annotated[int, typer.Option("--workers", "-n", help="How many.")] = 8,
+    engine: Annotated[
+        str, typer.Option(help="simulate; or real workers: processes, ray.", rich_help_panel="Real workers")
+    ] = "simulate",
+    address: Annotated[
+        str | None,
+        typer.Option(
+            help="Of a Ray cluster; auto finds it. None: a local one.",
+            rich_help_panel="Real workers",
+            show_default=False,
+        ),
+    ] = None,
+    servers: Annotated[
+        int, typer.Option(help="That the parameters are split over, with ray.", rich_help_panel="Real workers")
+    ] = 1,
     seed: Annotated[int, typer.Option(help="Of the first weights, the order of the data, and the clock.")] = 0,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="A folder to save the run in.", show_default=False)
@@ -36,23 +51,24 @@ def train(
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
-    """Train a task with one method, in simulated time.
+    """Train a task with one method, in simulated time or on real workers.
 
     What is not given comes from the task's recipe: see `unstale tasks NAME`.
     """
-    from unstale.engines import Plan, simulate
+    from unstale.engines import Live, Plan, carried_out
     from unstale.errors import Interrupted
     from unstale.methods import get
     from unstale.progress import ProgressBar
 
     made = settings.make_task(task)
+    live = Live(address=address, servers=servers)
     plan = Plan(task=made, method=get(method), workers=workers, seed=seed, **settings.plan(made))
     if out is not None:
         _check_free(out)
     kept = ["nothing is kept without --out" if out is None else f"nothing could be saved in {out}"]
     with running(lambda: kept[0]):
         try:
-            run = simulate(plan, () if quiet else (ProgressBar(),))
+            run = carried_out(plan, engine, live, () if quiet else (ProgressBar(),))
         except Interrupted as interrupted:
             if out is not None:
                 interrupted.run.save(out)

@@ -9,16 +9,19 @@ from unstale import checks
 from unstale.callbacks import Callback
 from unstale.engines.base import Plan
 from unstale.engines.gradients import Strategy
-from unstale.engines.live import Live, LiveRun, conducted, launch_processes
+from unstale.engines.live import Live, LiveRun, conducted, launch_processes, launch_ray
 from unstale.engines.simulate import simulate
 from unstale.errors import ArgumentError
 from unstale.methods import Method, get
 from unstale.record import Run
 from unstale.tasks import Task
 
-__all__ = ["ENGINES", "LiveRun", "Plan", "Strategy", "launch", "simulate", "train"]
+__all__ = ["ENGINES", "Live", "LiveRun", "Plan", "Strategy", "carried_out", "launch", "simulate", "train"]
 
-LAUNCHERS: dict[str, Callable[[Plan, Live, tuple[Callback, ...]], LiveRun]] = {"processes": launch_processes}
+LAUNCHERS: dict[str, Callable[[Plan, Live, tuple[Callback, ...]], LiveRun]] = {
+    "processes": launch_processes,
+    "ray": launch_ray,
+}
 ENGINES = ("simulate", *LAUNCHERS)
 
 
@@ -37,7 +40,7 @@ def train(
     task: such as ``unstale.tasks.digits()``, or your own `Task`.
     method: a published method's name, or a `Method`.
     workers: how many, N ≥ 1.
-    engine: "simulate", or "processes": real workers on this machine.
+    engine: "simulate"; "processes": real workers on this machine; "ray": on a Ray cluster.
     callbacks: see `Callback`; progress: show a progress bar on standard error.
 
     And, by keyword (`Plan`):
@@ -54,18 +57,24 @@ def train(
 
     And with real workers (`Live`): patience: what is done about those that fail. record: a folder for the log of
     events. threads: of torch, in each. devices: where they compute, in turns. pace: a clock, in seconds, that says how
-    long each gradient takes at least.
+    long each gradient takes at least. With "ray": address, servers, resources_per_worker.
 
     Raises `ArgumentError` for an argument that breaks a rule; `Interrupted`, carrying the run so far, on Ctrl-C.
     """
     checks.choice("engine", engine, ENGINES)
     chosen, live, watching = _arranged("train", task, method, workers, callbacks, plan, progress=progress)
-    if engine == "simulate":
-        if live != Live():
-            given = next(name for name in Live.__dataclass_fields__ if name in plan)
-            raise ArgumentError(f"{given} is for real workers, but engine is 'simulate'; leave it out")
-        return simulate(chosen, watching)
-    return conducted(LAUNCHERS[engine](chosen, live, watching))
+    return carried_out(chosen, engine, live, watching)
+
+
+def carried_out(plan: Plan, engine: str, live: Live, callbacks: tuple[Callback, ...] = ()) -> Run:
+    """Run a plan on an engine; ``live`` is for real workers only. Raises as `train`."""
+    checks.choice("engine", engine, ENGINES)
+    if engine != "simulate":
+        return conducted(LAUNCHERS[engine](plan, live, callbacks))
+    for name in Live.__dataclass_fields__:
+        if getattr(live, name) != getattr(Live(), name):
+            raise ArgumentError(f"{name} is for real workers, but engine is 'simulate'; leave it out")
+    return simulate(plan, callbacks)
 
 
 def launch(

@@ -16,21 +16,24 @@ from unstale.engines.evaluate import Evaluator, named_tensors
 from unstale.errors import Interrupted
 from unstale.measure import Receipt
 from unstale.record import Recorder, Run
+from unstale.server import Server
 from unstale.tickets import Ticket
 
 __all__ = ["Training"]
 
 
 class Training(ABC):
-    """One run. ``now`` is its time: simulated, or seconds since the start."""
+    """One run. ``now`` is its time: simulated, or seconds since the start. ``server`` makes its server."""
 
     engine: str
 
-    def __init__(self, plan: Plan, callbacks: tuple[Callback, ...] = ()) -> None:
+    def __init__(
+        self, plan: Plan, callbacks: tuple[Callback, ...] = (), server: Callable[..., Server] = Server
+    ) -> None:
         self.plan = plan
         self.callbacks = callbacks
         self.module = plan.task.build(plan.seed).to(plan.device, plan.dtype)
-        self.server = plan.server(self.module)
+        self.server = plan.server(self.module, server)
         self.recorder = Recorder()
         self.now = 0.0
         self._evaluator = Evaluator(plan, copy.deepcopy(self.module))
