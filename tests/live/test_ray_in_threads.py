@@ -16,6 +16,7 @@ from tests.engines.problems import blobs, equal
 from tests.live.fake_ray import FakeRay
 from tests.live.test_processes import SMALL, At
 from unstale import methods
+from unstale.cli import main
 from unstale.engines import Plan
 from unstale.engines.live.ray.fleet import RayFleet
 from unstale.engines.replay import repeat
@@ -137,3 +138,16 @@ def test_an_address_where_nobody_answers() -> None:
 def test_more_servers_than_parameters() -> None:
     with pytest.raises(ArgumentError, match="servers must be at most the"):
         run("asgd", servers=1000)
+
+
+def test_the_command_line(ray: FakeRay, capsys: pytest.CaptureFixture[str]) -> None:
+    small = ("--epochs", "0.2", "--batch-size", "64", "--task-option", "width=4")
+    with pytest.raises(SystemExit) as ended:
+        main(["train", "digits", "--engine", "ray", "-n", "2", "--servers", "2", "--address", "auto", *small])
+    assert ended.value.code == 0
+    assert "digits / mlp, dana_ga, N = 2" in capsys.readouterr().out
+    assert len(ray.asked) == 4
+    with pytest.raises(SystemExit) as ended:
+        main(["train", "digits", "--servers", "2", *small])
+    assert ended.value.code != 0
+    assert "servers is for real workers, but engine is 'simulate'" in " ".join(capsys.readouterr().err.split())

@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -36,6 +38,7 @@ class Cluster:
             # Ray leaves its logs behind.
             self._folder = tempfile.TemporaryDirectory(prefix="unstale-ray-", ignore_cleanup_errors=True)
             options = {"include_dashboard": False, "_temp_dir": self._folder.name}
+        handler = signal.getsignal(signal.SIGTERM)
         try:
             # "local", for without an address Ray would look for one in its environment.
             ray.init(address=address or "local", logging_level=logging.ERROR, **options)
@@ -46,6 +49,9 @@ class Cluster:
                 f"address must be that of a running Ray cluster, or 'auto', got {address!r} ({_first_line(error)}); "
                 "start one with `ray start --head`"
             ) from error
+        if threading.current_thread() is threading.main_thread():
+            # Ray's own would end this process; a run is ended in order.
+            signal.signal(signal.SIGTERM, handler)
 
     def actor(self, kind: type, resources: Mapping[str, float], *arguments: Any) -> Any:
         """A new actor. Ray is not to restart it: what it would know is not what it should."""
