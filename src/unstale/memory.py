@@ -58,6 +58,10 @@ class Memory:
             return self._initial.clone()
         return torch.full_like(self.theta, state.initial)
 
+    def move(self, params: Tensor) -> None:
+        """Put θ elsewhere."""
+        self.theta.copy_(params.detach())
+
     def join(self, worker: int) -> None:
         """Rows for a new worker."""
         self.rows[worker] = self._row()

@@ -49,7 +49,7 @@ class Server(Resumable):
 
     # Seams: a subclass may order the equations, run them, or keep them and the books in another way.
     steps_type: ClassVar[type[Steps]] = Steps
-    stepper_type: ClassVar[type[Stepper]] = Stepper
+    stepper_type: Callable[..., Stepper] = Stepper
     memory_type: ClassVar[type[Memory]] = Memory
     desk_type: ClassVar[type[Desk]] = Desk
 
@@ -184,13 +184,13 @@ class Server(Resumable):
         about: dict[str, Any] = {"worker": ticket.worker, "ticket": ticket.number, "progress": self.progress}
         if entry is None:
             return self._receipt(refusal, about, reason), None
-        vector, buffers = intake.taken(gradient, buffers, self.layout, self._memory)
+        vector, buffers = self._taken(gradient, buffers)
         intake.unchanged(ticket, self._memory)
         self.buffers.check(buffers)
         self._memories.check(memory)
         about |= {"lr": rate_of_push(lr, self.lr, self.progress), "delay": self.version - entry.version}
         # Where it is applied all the same, the step itself tells.
-        finite = self.on_nonfinite == "apply" or intake.is_finite(vector)
+        finite = self.on_nonfinite == "apply" or self._finite(vector)
         if not finite and self.on_nonfinite == "raise":
             raise NonFiniteError(
                 f"the gradient of worker {entry.worker} on batch {entry.batch} has NaN or Inf; lower the learning "
@@ -203,12 +203,20 @@ class Server(Resumable):
         if not self.method.admission.admit(about["delay"]):
             self._desk.ledger.give_back(entry, void=False)
             self._settle()
-            about["finite"] = intake.is_finite(vector)
+            about["finite"] = self._finite(vector)
             return self._receipt("dropped", about, f"a delay of {about['delay']} is not admitted"), None
         if buffers is not None:
             self.buffers.accept(entry.worker, buffers)
         self._memories.accept(entry, memory)
         return self._commit(entry, vector, about, reply=reply)
+
+    def _taken(
+        self, gradient: Tensor | nn.Module, buffers: Mapping[str, Tensor] | None
+    ) -> tuple[Tensor, Mapping[str, Tensor] | None]:
+        return intake.taken(gradient, buffers, self.layout, self._memory)
+
+    def _finite(self, gradient: Tensor) -> bool:
+        return intake.is_finite(gradient)
 
     def _commit(
         self, entry: Entry, vector: Tensor, about: dict[str, Any], *, reply: bool
@@ -228,7 +236,7 @@ class Server(Resumable):
             reply=answered,
         )
         # Finite numbers may have a sum that is not.
-        told["finite"] = told["finite"] or intake.is_finite(vector)
+        told["finite"] = told["finite"] or self._finite(vector)
         answer = self._ticket(self._desk.issue(entry.worker, self.version), point) if point is not None else None
         return self._receipt("applied" if update else "held", about | told | {"cancelled": cancelled}), answer
 

@@ -90,6 +90,24 @@ class Stepper:
         ``lr`` is the scheduled η; ``count`` gradients are gathered, this one included. With ``reply``, the worker's
         next point is written in the same pass. Answers the receipt's figures, and that point.
         """
+        updates = self.version
+        about: dict[str, Any] = {"delay": delay, "lr": lr, "workers": workers, "count": count}
+        sums, point = self.step(worker, gradient, **about, update=update, reply=reply)
+        return figures(sums, self.layout.size, updates), point
+
+    def step(
+        self,
+        worker: int,
+        gradient: Tensor,
+        *,
+        delay: int,
+        lr: float,
+        workers: int,
+        count: int,
+        update: bool,
+        reply: bool,
+    ) -> tuple[dict[str, float], Tensor | None]:
+        """`push`, answering the bare sums over these elements."""
         self.lr_max = max(self.lr_max, lr)
         rate = self._fill(lr=lr, delay=delay, workers=workers, count=count)
         program = self.steps.hold
@@ -99,11 +117,10 @@ class Stepper:
         sent = self.memory.points.get(worker, target)
         arrays = {"grad": gradient} if sent is None else {"grad": gradient, "sent": sent}
         sums = self._run(program, worker, arrays, {} if target is None or target is sent else {"sent": target})
-        told = figures(sums, self.layout.size, self.version)
         self.lr_last = rate
         if update:
             self._updated()
-        return told, None if target is None else self._sent(worker, target)
+        return sums, None if target is None else self._sent(worker, target)
 
     def flush(self, *, workers: int, count: int) -> None:
         """Make an update of what waits in the gather."""

@@ -34,10 +34,10 @@ class View:
 
     @params.setter
     def params(self, value: Tensor) -> None:
-        if not isinstance(value, Tensor) or value.shape != self._memory.theta.shape:
+        if not isinstance(value, Tensor) or value.shape != (self.layout.size,):
             got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
             raise ArgumentError(f"params must be a tensor of shape ({self.layout.size},), got {got}")
-        self._memory.theta.copy_(value.detach())
+        self._memory.move(value)
         self._stepper.moved()
 
     @property

@@ -50,7 +50,7 @@ def train(
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
-    """Train a task with one method, in simulated time.
+    """Train a task with one method, in simulated time or on real workers.
 
     What is not given comes from the task's recipe: see `unstale tasks NAME`.
 

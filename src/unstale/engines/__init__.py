@@ -12,16 +12,15 @@ from unstale.checkpoint import Checkpoints
 from unstale.engines.arrange import arranged
 from unstale.engines.base import Plan
 from unstale.engines.gradients import Strategy
-from unstale.engines.live import Live, LiveRun, conducted, launch_processes
+from unstale.engines.live import Live, LiveRun, conducted, launch_processes, launch_ray
 from unstale.engines.simulate import simulate
-from unstale.errors import ArgumentError
 from unstale.methods import Method, get
 from unstale.record import Run
 from unstale.tasks import Task
 
-__all__ = ["ENGINES", "LiveRun", "Plan", "Strategy", "launch", "simulate", "train"]
+__all__ = ["ENGINES", "Live", "LiveRun", "Plan", "Strategy", "carried_out", "launch", "simulate", "train"]
 
-LAUNCHERS: dict[str, Callable[..., LiveRun]] = {"processes": launch_processes}
+LAUNCHERS: dict[str, Callable[..., LiveRun]] = {"processes": launch_processes, "ray": launch_ray}
 ENGINES = ("simulate", *LAUNCHERS)
 
 
@@ -42,7 +41,7 @@ def train(
     task: such as ``unstale.tasks.digits()``, or your own `Task`.
     method: a published method's name, or a `Method`.
     workers: how many, N ≥ 1.
-    engine: "simulate", or "processes": real workers on this machine.
+    engine: "simulate"; "processes": real workers on this machine; "ray": on a Ray cluster.
     callbacks: see `Callback`; progress: show a progress bar on standard error.
     checkpoints: where and how often to write what a run needs to go on; see `unstale.Checkpoints`.
     resume: a folder of checkpoints: go on from the newest whole one, and write more there. Everything else must be as
@@ -62,7 +61,7 @@ def train(
 
     And with real workers (`Live`): patience: what is done about those that fail. record: a folder for the log of
     events. threads: of torch, in each. devices: where they compute, in turns. pace: a clock, in seconds, that says how
-    long each gradient takes at least.
+    long each gradient takes at least. With "ray": address, servers, resources_per_worker.
 
     Raises `ArgumentError` for an argument that breaks a rule; `StoreError` for a folder that cannot be used, or has no
     checkpoint to resume; `Interrupted`, carrying the run so far, on Ctrl-C.
@@ -71,12 +70,23 @@ def train(
     given = {"task": task, "method": get(method), "workers": workers, **plan}
     watched: dict[str, Any] = {"callbacks": callbacks, "progress": progress}
     found = arranged("train", given, **watched, checkpoints=checkpoints, resume=resume)
+    return carried_out(engine, *found)
+
+
+def carried_out(
+    engine: str,
+    plan: Plan,
+    live: Live,
+    callbacks: tuple[Callback, ...] = (),
+    checkpoints: Checkpoints | None = None,
+    resume: Path | None = None,
+) -> Run:
+    """Run a plan on an engine; ``live`` is for real workers only. Raises as `train`."""
+    checks.choice("engine", engine, ENGINES)
     if engine in LAUNCHERS:
-        return conducted(LAUNCHERS[engine](*found))
-    if found.live != Live():
-        name = next(name for name in Live.__dataclass_fields__ if name in plan)
-        raise ArgumentError(f"{name} is for real workers, but engine is 'simulate'; leave it out")
-    return simulate(found.plan, found.callbacks, checkpoints=found.checkpoints, resume=found.resume)
+        return conducted(LAUNCHERS[engine](plan, live, callbacks, checkpoints, resume))
+    live.refuse(Live.__dataclass_fields__, "real workers", engine)
+    return simulate(plan, callbacks, checkpoints=checkpoints, resume=resume)
 
 
 def launch(

@@ -131,9 +131,9 @@ class Plan:
         """Where each parameter lies in the server's vector."""
         return flat.Layout.of_module(module, self.groups, self.weight_decay)
 
-    def server(self, module: torch.nn.Module) -> Server:
-        """The server that this run talks to."""
-        return Server(
+    def server(self, module: torch.nn.Module, kind: Callable[..., Server] = Server) -> Server:
+        """The server that this run talks to, of some kind."""
+        return kind(
             module,
             self.method,
             self.workers,

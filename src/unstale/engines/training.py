@@ -20,13 +20,14 @@ from unstale.errors import Interrupted
 from unstale.measure import Receipt
 from unstale.record import Run
 from unstale.recorder import Recorder
+from unstale.server import Server
 from unstale.tickets import Ticket
 
 __all__ = ["Training"]
 
 
 class Training(ABC):
-    """One run. ``now`` is its time: simulated, or seconds since the start.
+    """One run. ``now`` is its time: simulated, or seconds since the start. ``server`` makes its server.
 
     ``whole``: whether its state is that between two pushes. An engine makes it false before it touches anything;
     `record`, which comes last, makes it true again. Only whole states go into checkpoints.
@@ -34,11 +35,13 @@ class Training(ABC):
 
     engine: str
 
-    def __init__(self, plan: Plan, callbacks: tuple[Callback, ...] = ()) -> None:
+    def __init__(
+        self, plan: Plan, callbacks: tuple[Callback, ...] = (), server: Callable[..., Server] = Server
+    ) -> None:
         self.plan = plan
         self.callbacks = callbacks
         self.module = plan.task.build(plan.seed).to(plan.device, plan.dtype)
-        self.server = plan.server(self.module)
+        self.server = plan.server(self.module, server)
         self.recorder = Recorder()
         self.now = 0.0
         self._evaluator = Evaluator(plan, copy.deepcopy(self.module))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -13,13 +13,16 @@ from unstale.checkpoint import Checkpoints
 from unstale.clocks import Clock
 from unstale.engines.base import Plan
 from unstale.engines.live.conductor import Conductor
+from unstale.engines.live.fleet import Fleet
 from unstale.engines.live.launch import LiveRun, conducted
 from unstale.engines.live.members import Patience
 from unstale.engines.live.processes import Processes
+from unstale.engines.live.ray import launch_ray
 from unstale.errors import ArgumentError
 from unstale.events import EventLog
+from unstale.server import Server
 
-__all__ = ["Live", "LiveRun", "Patience", "conducted", "launch_processes"]
+__all__ = ["Live", "LiveRun", "Patience", "conducted", "launch_processes", "launch_ray"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +33,10 @@ class Live:
     on. threads: of torch, in each worker. devices: where workers compute, in turns (default: the server's kind).
     pace: the least time that a worker takes for each gradient, in seconds: workers that are slower, and unequal, on
     purpose.
+
+    With engine="ray" only: address: of a running cluster, "auto" to find it, None for a local one, which ends with the
+    run. servers: actors that the parameters are split over; 1: they stay with this process. resources_per_worker: what
+    each worker asks the cluster for, such as ``{"CPU": 2, "GPU": 1}`` (default: one CPU; on a local cluster none).
     """
 
     patience: Patience = field(default_factory=Patience)
@@ -37,9 +44,15 @@ class Live:
     threads: int = 1
     devices: Sequence[str] | None = None
     pace: Clock | None = None
+    address: str | None = None
+    servers: int = 1
+    resources_per_worker: Mapping[str, float] | None = None
 
     def __post_init__(self) -> None:
         checks.whole("threads", self.threads, 1)
+        checks.whole("servers", self.servers, 1)
+        if self.address is not None and (not isinstance(self.address, str) or not self.address):
+            raise ArgumentError(f"address must be that of a Ray cluster, 'auto' or None, got {self.address!r}")
         if not isinstance(self.patience, Patience):
             raise ArgumentError(f"patience must be a Patience, got {self.patience!r}; use unstale.Patience(…)")
         if self.pace is not None and not isinstance(self.pace, Clock):
@@ -51,6 +64,28 @@ class Live:
             return EventLog(Path(self.record), more=more)
         return EventLog(None if checkpoints is None else checkpoints / "events", more=more)
 
+    def refuse(self, names: Iterable[str], what: str, engine: str) -> None:
+        """Raise `ArgumentError` if one of these is given: it is for something else than ``engine``."""
+        for name in names:
+            if getattr(self, name) != getattr(Live(), name):
+                raise ArgumentError(f"{name} is for {what}, but engine is {engine!r}; leave it out")
+
+    def launched(
+        self,
+        engine: str,
+        plan: Plan,
+        fleet: Callable[[Plan, Server], Fleet],
+        callbacks: tuple[Callback, ...],
+        checkpoints: Checkpoints | None,
+        resume: Path | None,
+        server: Callable[..., Server] = Server,
+    ) -> LiveRun:
+        """A run of ``plan`` that has begun, or goes on, with that fleet."""
+        kept = resume if checkpoints is None else Path(checkpoints.folder)
+        log = self.log(kept, more=resume is not None)
+        conductor = Conductor(plan, fleet, self.patience, log, callbacks, engine=engine, server=server)
+        return LiveRun(conductor, checkpoints, resume)
+
 
 def launch_processes(
     plan: Plan,
@@ -60,8 +95,6 @@ def launch_processes(
     resume: Path | None = None,
 ) -> LiveRun:
     """Start ``plan``, or go on with it, on processes of this machine."""
+    live.refuse(("address", "servers", "resources_per_worker"), "engine 'ray'", "processes")
     fleet = partial(Processes, threads=live.threads, devices=live.devices, pace=live.pace)
-    kept = resume if checkpoints is None else Path(checkpoints.folder)
-    log = live.log(kept, more=resume is not None)
-    conductor = Conductor(plan, fleet, live.patience, log, callbacks, engine="processes")
-    return LiveRun(conductor, checkpoints, resume)
+    return live.launched("processes", plan, fleet, callbacks, checkpoints, resume)

@@ -43,8 +43,9 @@ class Conductor(Training):
         log: EventLog,
         callbacks: tuple[Callback, ...] = (),
         engine: str = "processes",
+        server: Callable[..., Server] = Server,
     ) -> None:
-        super().__init__(plan, callbacks)
+        super().__init__(plan, callbacks, server)
         self.patience, self.log = patience, log
         self.engine = engine
         self.members: dict[int, Member] = {}

@@ -28,8 +28,7 @@ def prepare() -> None:
     import cloudpickle  # noqa: F401
     import safetensors.torch  # noqa: F401
 
-    import unstale.engines.clipping
-    import unstale.engines.gradients.one_by_one
+    import unstale.engines.live.bench
     import unstale.engines.live.block
     import unstale.engines.live.frames
     import unstale.tasks  # noqa: F401
@@ -72,62 +71,32 @@ def _moved_in(setup: int) -> Setup:
 
 
 class _Worker:
-    """A model of its own, whose parameters and gradient lie in shared memory."""
+    """A bench whose parameters and gradient lie in shared memory."""
 
     def __init__(self, given: Setup, block: int) -> None:
-        import torch
-
-        from unstale.engines.gradients.one_by_one import OneByOne
-        from unstale.engines.gradients.precision import tensor_cores
+        from unstale.engines.live.bench import Bench
         from unstale.engines.live.block import Block
 
-        torch.set_num_threads(given.threads)
-        plan = pickle.loads(given.plan)
-        object.__setattr__(plan, "device", given.device)
-        module = plan.task.build(plan.seed).to(plan.device, plan.dtype)
-        self.plan, self.worker, self.layout = plan, given.worker, plan.layout(module)
-        self._tensor_cores = tensor_cores(plan)
-        self._tensor_cores.__enter__()
-        self.block = Block(self.layout.size, plan.dtype, dict(module.named_buffers()), block)
-        shared = (self.block.point, self.block.gradient) if plan.device == "cpu" else None
-        self._pace = None if given.pace is None else given.pace.stream(plan.seed)
-        self._job = 0
-        self.computer = OneByOne(plan, module, self.layout, shared=shared)
+        self.bench = Bench(given.plan, given.worker, given.device, given.threads, given.pace)
+        plan = self.bench.plan
+        self.block = Block(self.bench.layout.size, plan.dtype, dict(self.bench.module.named_buffers()), block)
+        self.bench.open((self.block.point, self.block.gradient) if plan.device == "cpu" else None)
 
     def compute(self, payload: bytes) -> bytes:
         """From a ticket's frame to that of its push; gradient and buffers go into the block."""
-        from unstale.engines.clipping import clipped
-        from unstale.engines.gradients.base import Job
         from unstale.engines.live.frames import packed, unpacked
-        from unstale.tickets import Start, Ticket
+        from unstale.tickets import Start
 
         got = time.monotonic()
-        number, batch, version, epoch, stream, reset = SENT.unpack_from(payload)
-        memory = tuple(part.to(self.plan.device) for part in unpacked(payload[SENT.size :]))
-        ticket = Ticket(
-            number=number,
-            incarnation="",
-            worker=self.worker,
-            version=version,
-            batch=batch,
-            epoch=epoch,
-            params=self.block.point,
-            buffers=self.block.buffers,
-            layout=self.layout,
-            start=Start(None if stream < 0 else stream, memory, reset),
-        )
-        began = time.monotonic()
-        computed = clipped(self.computer.compute([Job(ticket, None)])[0], self.plan.clip)
+        *numbers, stream, reset = SENT.unpack_from(payload)
+        memory = tuple(part.to(self.bench.plan.device) for part in unpacked(payload[SENT.size :]))
+        start = Start(None if stream < 0 else stream, memory, reset)
+        computed, times = self.bench.compute(numbers, self.block.point, self.block.buffers, start, got)
         if computed.gradient.data_ptr() != self.block.gradient.data_ptr():
             self.block.gradient.copy_(computed.gradient)
         for name, value in computed.buffers.items():
             self.block.buffers[name].copy_(value)
-        if self._pace is not None:
-            wanted = self._pace.duration(self.worker, self._job)
-            self._job += 1
-            time.sleep(max(0.0, got + wanted - time.monotonic()))
-        times = got, began, time.monotonic()
-        return ARRIVED.pack(number, computed.loss, *times) + packed(computed.memory)
+        return ARRIVED.pack(numbers[0], computed.loss, *times) + packed(computed.memory)
 
 
 def _tell(line: Any, what: str) -> None:

@@ -1,0 +1,118 @@
+"""Ray itself: a cluster to join, or one to start on this machine and to end with the run."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from unstale.errors import ArgumentError, MissingPackageError
+
+__all__ = ["Cluster", "needed"]
+
+_OWN_OPTIONS = {"CPU": "num_cpus", "GPU": "num_gpus", "memory": "memory"}
+
+
+class Cluster:
+    """The cluster that this process is connected to; else that at ``address``; else a local one, which is started.
+
+    A local one that we start asks for a token, unless ``RAY_AUTH_MODE`` says otherwise, and has no dashboard.
+    Raises `MissingPackageError` without Ray, `ArgumentError` for an address where no cluster answers.
+    """
+
+    def __init__(self, address: str | None) -> None:
+        self.ray = ray = _ray(ours=address is None)
+        self._joined = not ray.is_initialized()
+        self.local = self._joined and address is None
+        if not self._joined:
+            return
+        options: dict[str, Any] = {}
+        if self.local:
+            # Ray leaves its logs behind.
+            self._folder = tempfile.TemporaryDirectory(prefix="unstale-ray-", ignore_cleanup_errors=True)
+            options = {"include_dashboard": False, "_temp_dir": self._folder.name}
+        handler = signal.getsignal(signal.SIGTERM)
+        try:
+            # "local", for without an address Ray would look for one in its environment.
+            ray.init(address=address or "local", logging_level=logging.ERROR, **options)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            if self.local:
+                raise
+            raise ArgumentError(
+                f"address must be that of a running Ray cluster, or 'auto', got {address!r} ({_first_line(error)}); "
+                "start one with `ray start --head`"
+            ) from error
+        if threading.current_thread() is threading.main_thread():
+            # Ray's own would end this process; a run is ended in order.
+            signal.signal(signal.SIGTERM, handler)
+
+    def actor(self, kind: type, resources: Mapping[str, float], *arguments: Any) -> Any:
+        """A new actor. Ray is not to restart it: what it would know is not what it should."""
+        own = {_OWN_OPTIONS[name]: value for name, value in resources.items() if name in _OWN_OPTIONS}
+        rest = {name: value for name, value in resources.items() if name not in _OWN_OPTIONS}
+        options = {"num_cpus": 0, **own, "resources": rest, "max_restarts": 0, "max_task_retries": 0}
+        return self.ray.remote(kind).options(**options).remote(*arguments)
+
+    def put(self, content: bytes) -> Any:
+        """Once for all who need it."""
+        import numpy as np
+
+        return self.ray.put(np.frombuffer(content, dtype=np.uint8))
+
+    def kill(self, actor: Any) -> None:
+        """At once."""
+        self.ray.kill(actor, no_restart=True)
+
+    def close(self) -> None:
+        """Leave it, and end it if it is ours."""
+        if self._joined:
+            self.ray.shutdown()
+        if self.local:
+            self._folder.cleanup()
+
+
+def needed(resources: object, *, local: bool, device: str) -> dict[str, float]:
+    """What each worker asks the cluster for. One machine's workers share its cores, so there they ask for none.
+
+    Raises `ArgumentError` if ``resources`` is no mapping from names to amounts.
+    """
+    if resources is None:
+        return ({} if local else {"CPU": 1.0}) | ({"GPU": 1.0} if device.startswith("cuda") else {})
+    amounts: dict[Any, Any] = dict(resources) if isinstance(resources, Mapping) else {"": None}
+    for name, amount in amounts.items():
+        number = isinstance(amount, int | float) and not isinstance(amount, bool) and 0 <= amount < float("inf")
+        if not isinstance(name, str) or not name or not number:
+            raise ArgumentError(
+                "resources_per_worker must be a mapping from Ray's resources to amounts of at least 0, got "
+                f"{resources!r}; pass {{'CPU': 1}}, say"
+            )
+    return amounts
+
+
+def _ray(*, ours: bool) -> Any:
+    """Ray, told before it is imported to phone nobody, and to ask for a token where we start it."""
+    loaded = sys.modules.get("ray")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if ours and not (loaded and loaded.is_initialized()):
+        # Once it is imported it has read this, and a change would set it at odds with its own processes.
+        mode = os.environ.get("RAY_AUTH_MODE", "token") if loaded else os.environ.setdefault("RAY_AUTH_MODE", "token")
+        kept = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ) or (Path.home() / ".ray/auth_token").exists()
+        if mode == "token" and not kept:
+            # One of our own need not be written to anybody's home.
+            os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    try:
+        import ray
+    except ImportError as error:
+        raise MissingPackageError("engine='ray'", "ray", "ray") from error
+    return ray
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,170 @@
+"""Workers that are actors of a Ray cluster."""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from unstale.clocks import Clock
+from unstale.engines.gradients.base import Computed
+from unstale.engines.live.fleet import Arrived, Gone, Message, Up
+from unstale.engines.live.ray.actors import Answer, Place, Worker, this_machine
+from unstale.engines.live.ray.arrays import boxed, opened
+from unstale.engines.live.ray.cluster import Cluster
+from unstale.engines.live.ray.servers import RayShards
+from unstale.engines.live.travel import packed_plan
+from unstale.server import Server
+from unstale.sharded import ShardedServer, Staged
+from unstale.tickets import Ticket
+
+if TYPE_CHECKING:
+    from unstale.engines.base import Plan
+
+__all__ = ["RayFleet"]
+
+
+@dataclass
+class _Member:
+    """One actor; a worker that is started again gets another, and what the old one still says is not heard."""
+
+    worker: int
+    actor: Any
+    elsewhere: bool = False
+    process: int = 0
+    sent: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Heard:
+    """A call to an actor ended; ``when``, by this machine's clock."""
+
+    member: _Member
+    future: Any
+    when: float
+
+
+class RayFleet:
+    """A `Fleet` of actors, each with so many ``threads`` for torch; ``resources``: what each asks the cluster for.
+
+    devices: where workers compute, in turns. pace: the least time that each gradient takes, in seconds.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        server: Server,
+        *,
+        cluster: Cluster,
+        resources: Mapping[str, float],
+        threads: int = 1,
+        devices: Sequence[str] | None = None,
+        pace: Clock | None = None,
+    ) -> None:
+        self.plan, self.server, self.cluster = plan, server, cluster
+        self._resources, self._threads, self._pace = resources, threads, pace
+        self._devices = list(devices or ["cuda" if resources.get("GPU") else "cpu"])
+        self._plan = cluster.put(packed_plan(plan))
+        self._here = this_machine()
+        self._split = server if isinstance(server, ShardedServer) else None
+        self._places: list[Place] = []
+        if self._split is not None:
+            assert isinstance(self._split.shards, RayShards)
+            actors, bounds = self._split.shards.actors, self._split.bounds
+            self._places = [Place(actor, *slice_) for actor, slice_ in zip(actors, bounds, strict=True)]
+        self._members: dict[int, _Member] = {}
+        self._heard: queue.SimpleQueue[_Heard | None] = queue.SimpleQueue()
+
+    def start(self, worker: int) -> None:
+        """See `Fleet`."""
+        self.kill(worker)
+        device = self._devices[worker % len(self._devices)]
+        actor = self._actor(self._plan, worker, device, self._threads, self._pace, self._places)
+        member = self._members[worker] = _Member(worker, actor)
+        self._expect(member, actor.up.remote())
+
+    def send(self, worker: int, ticket: Ticket) -> None:
+        """See `Fleet`."""
+        member = self._members[worker]
+        member.sent = time.monotonic()
+        numbers = ticket.number, ticket.batch, ticket.version, ticket.epoch
+        stream, memory, reset = ticket.start
+        start = stream, [boxed(part) for part in memory], reset
+        buffers = {name: boxed(value) for name, value in ticket.buffers.items()}
+        points = (boxed(ticket.params),) if self._split is None else self._split.handles(worker)
+        self._expect(member, member.actor.compute.remote(numbers, start, buffers, *points))
+
+    def wait(self, seconds: float) -> list[Message]:
+        """See `Fleet`."""
+        try:
+            heard = self._heard.get(timeout=max(seconds, 0.0))
+        except queue.Empty:
+            return []
+        # One at a time: what is done about it may change who is to be heard.
+        if heard is None or self._members.get(heard.member.worker) is not heard.member:
+            return []
+        return [self._understood(heard)]
+
+    def kill(self, worker: int) -> None:
+        """See `Fleet`."""
+        member = self._members.pop(worker, None)
+        if member is not None:
+            self.cluster.kill(member.actor)
+
+    def wake(self) -> None:
+        """See `Fleet`."""
+        self._heard.put(None)
+
+    def close(self) -> None:
+        """See `Fleet`."""
+        for worker in list(self._members):
+            self.kill(worker)
+        for place in self._places:
+            self.cluster.kill(place.server)
+        self.cluster.close()
+
+    def process(self, worker: int) -> int:
+        """The number of its actor's process, on its machine."""
+        return self._members[worker].process
+
+    def _actor(self, *arguments: Any) -> Any:
+        return self.cluster.actor(Worker, self._resources, *arguments)
+
+    def _expect(self, member: _Member, ref: Any) -> None:
+        heard: Callable[[Any], None] = lambda future: self._heard.put(_Heard(member, future, time.monotonic()))  # noqa: E731
+        ref.future().add_done_callback(heard)
+
+    def _understood(self, heard: _Heard) -> Message:
+        member, error = heard.member, heard.future.exception()
+        if error is not None:
+            self.kill(member.worker)
+            return Gone(member.worker, _reason(error))
+        told = heard.future.result()
+        if not isinstance(told, Answer):
+            machine, member.process = told
+            member.elsewhere = machine != self._here
+            return Up(member.worker)
+        device = self.plan.device
+        gradient: Any = Staged(told.number, bool(told.staged))
+        computed = Computed(
+            told.loss,
+            gradient if told.gradient is None else opened(told.gradient, device),
+            {name: opened(box, device) for name, box in told.buffers.items()},
+            tuple(opened(part, device) for part in told.memory),
+        )
+        return Arrived(member.worker, told.number, computed, _by_our_clock(member, told.times, heard.when))
+
+
+def _by_our_clock(member: _Member, times: tuple[float, float, float], when: float) -> tuple[float, float, float]:
+    """Another machine's times, as if a ticket took as long to get there as its answer took to come back."""
+    got, began, ended = times
+    ahead = ((got - member.sent) + (ended - when)) / 2 if member.elsewhere else 0.0
+    return got - ahead, began - ahead, ended - ahead
+
+
+def _reason(error: BaseException) -> str:
+    """Why a call failed, without Ray's indentation."""
+    text = "\n".join(line.strip() if "Error" not in line else line for line in str(error).strip().splitlines())
+    return "out of memory" if isinstance(error, MemoryError) else f"{type(error).__name__}: {text}"

@@ -1,0 +1,197 @@
+"""Actors of a Ray cluster: as processes are, the simulator to the bit, and replayed to the bit when some die."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+
+import unstale
+from tests.engines.problems import blobs, equal, normed, trained
+from tests.live.test_processes import SMALL, At, plan
+from unstale.clocks import Gamma
+from unstale.engines import Plan
+from unstale.engines.live.ray.arrays import boxed, opened
+from unstale.engines.live.ray.cluster import needed
+from unstale.engines.live.ray.fleet import RayFleet
+from unstale.engines.replay import repeat
+from unstale.errors import ArgumentError, MissingPackageError, RunError
+from unstale.methods import Method, get
+
+# Ray reads it when it is imported: a busy machine takes longer than its 60 seconds.
+os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")
+ray = pytest.importorskip("ray")
+PACE = Gamma(mean=0.02, cv=0.5)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """Two nodes."""
+    from ray.cluster_utils import Cluster
+
+    made = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 4, "resources": {"slot": 2}, "include_dashboard": False}
+    )
+    made.add_node(num_cpus=4)
+    ray.init(address=made.address, log_to_driver=False, logging_level="ERROR")
+    yield made
+    ray.shutdown()
+    made.shutdown()  # type: ignore[no-untyped-call]
+
+
+def run(method: str | Method, workers: int, at: At | None = None, **changes: Any) -> unstale.Run:
+    settings = {"task": blobs(), **SMALL, **changes}
+    task = settings.pop("task")
+    live = unstale.launch(task, method, workers, engine="ray", callbacks=[] if at is None else [at], **settings)
+    if at is not None:
+        at.live = live
+    return live.result(120)
+
+
+def told(real: unstale.Run, name: str) -> list[Any]:
+    """Of each worker."""
+    members: Any = real.members
+    return [member[name] for member in members]
+
+
+def kill(live: unstale.LiveRun, worker: int) -> None:
+    fleet = live._conductor.fleet
+    assert isinstance(fleet, RayFleet)
+    os.kill(fleet.process(worker), signal.SIGKILL)
+
+
+class Kept(RayFleet):
+    """Its actors are set up anew for the next run, for to start one takes seconds."""
+
+    actors: list[Any] = []
+
+    def _actor(self, *arguments: Any) -> Any:
+        if len(self.actors) <= arguments[1]:
+            self.actors.append(super()._actor(*arguments))
+        actor = self.actors[arguments[1]]
+        plan, *others = arguments
+        actor.__ray_call__.remote(lambda self, plan: self.__init__(plan, *others), plan)
+        return actor
+
+    def kill(self, worker: int) -> None:
+        self._members.pop(worker, None)
+
+
+@pytest.fixture
+def kept(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("unstale.engines.live.ray.fleet.RayFleet", Kept)
+
+
+@pytest.mark.parametrize("name", ["dana_ga", "sync"])
+def test_one_actor_is_the_simulator(kept: None, name: str) -> None:
+    real = run(name, 1)
+    simulated = trained(name, 1, strategy="sequential", **SMALL)
+    assert all(torch.equal(real.params[key], value) for key, value in simulated.params.items())
+    assert real.history["loss"].equals(simulated.history["loss"])
+
+
+@pytest.mark.parametrize("name", ["asgd", "ga", "dana_ga", "ga(per=layer)", "sync", "fedbuff", "ga_adam"])
+def test_several_are_replayed_to_the_bit(kept: None, name: str) -> None:
+    """Also a model with BatchNorm, whose statistics travel."""
+    real = run(name, 2, task=blobs(normed))
+    again = Plan(task=blobs(normed), method=get(name), workers=2, **SMALL)
+    assert real.events is not None
+    assert equal(real, repeat(again, real.events))
+
+
+def test_a_killed_actor_is_started_again(cluster: Any) -> None:
+    at = At({5}, kill)
+    real = run("dana_ga", 2, at, epochs=10, pace=PACE)
+    assert "ActorDiedError" in at.incidents[0][1]
+    assert sum(told(real, "restarts")) == 1
+    assert real.events is not None
+    assert equal(real, repeat(plan("dana_ga", 2, epochs=10), real.events))
+
+
+def test_what_a_worker_raises_is_told(cluster: Any) -> None:
+    """With its traceback; then there is nobody left."""
+    with pytest.raises(RunError, match="no such luck"):
+        run("asgd", 1, task=blobs(_unlucky), patience=unstale.Patience(max_restarts=0))
+
+
+def _unlucky() -> torch.nn.Module:
+    if ray.get_runtime_context().get_actor_id():
+        raise RuntimeError("no such luck")
+    return torch.nn.Linear(4, 3)
+
+
+def test_a_node_is_lost_and_training_goes_on(cluster: Any) -> None:
+    """With a barrier, so that all three are there before, and none is waited for after."""
+    node = cluster.add_node(num_cpus=0, resources={"slot": 1})
+    lost = At({6}, lambda live, worker: cluster.remove_node(node, allow_graceful=False))
+    real = run("sync", 3, lost, resources_per_worker={"slot": 1}, patience=unstale.Patience(max_restarts=0))
+    assert told(real, "state").count("gone") == 1
+    assert real.status == "finished"
+    assert real.events is not None
+    assert equal(real, repeat(plan("sync", 3), real.events))
+
+
+def test_two_servers_and_a_killed_actor_are_replayed_to_the_bit(cluster: Any) -> None:
+    """By one server: the parameters are the same however they are split."""
+    at = At({5}, kill)
+    settings: dict[str, Any] = {"epochs": 6, "executor": "blocks", "pace": PACE}
+    real = run("dana_ga", 2, at, task=blobs(normed), servers=2, **settings)
+    assert at.incidents
+    assert real.events is not None
+    again = repeat(Plan(task=blobs(normed), method=get("dana_ga"), workers=2, **{**SMALL, **settings}), real.events)
+    assert all(torch.equal(real.params[name], value) for name, value in again.params.items())
+
+
+def test_a_server_that_dies_ends_the_run(cluster: Any) -> None:
+    def end(live: unstale.LiveRun, worker: int) -> None:
+        fleet = live._conductor.fleet
+        assert isinstance(fleet, RayFleet)
+        fleet.cluster.kill(fleet._places[1].server)
+
+    with pytest.raises(RunError, match="a server of 2 is lost"):
+        run("asgd", 1, At({3}, end), servers=2, epochs=20)
+
+
+def test_what_cannot_be_split_is_refused_before_anything_starts() -> None:
+    with pytest.raises(ArgumentError, match="servers must be 1 for method 'ga'"):
+        unstale.launch(blobs(), "ga(per=model)", 1, engine="ray", servers=2)
+
+
+def test_what_is_for_ray_is_refused_elsewhere() -> None:
+    given: dict[str, Any] = {"address": "auto", "servers": 2, "resources_per_worker": {"CPU": 1}}
+    for name in given:
+        with pytest.raises(ArgumentError, match=f"{name} is for engine='ray'"):
+            unstale.launch(blobs(), "asgd", 1, **{name: given[name]})
+
+
+@pytest.mark.parametrize("value", [{"CPU": -1}, {"CPU": "2"}, {1: 1}, "CPU"])
+def test_resources_are_amounts_by_name(value: Any) -> None:
+    with pytest.raises(ArgumentError, match="resources_per_worker must be a mapping"):
+        needed(value, local=False, device="cpu")
+
+
+def test_what_workers_ask_for() -> None:
+    assert needed(None, local=False, device="cpu") == {"CPU": 1}
+    assert needed(None, local=False, device="cuda") == {"CPU": 1, "GPU": 1}
+    assert needed(None, local=True, device="cpu") == {}
+    assert needed({"CPU": 2}, local=True, device="cuda") == {"CPU": 2}
+
+
+def test_without_ray_it_is_said_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(MissingPackageError, match=r"pip install 'unstale\[ray\]'"):
+        unstale.launch(blobs(), "asgd", 1, engine="ray")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int64])
+def test_tensors_travel(dtype: torch.dtype) -> None:
+    for tensor in (torch.arange(6).to(dtype).view(2, 3), torch.empty(0, 3, dtype=dtype), torch.tensor(3).to(dtype)):
+        box = boxed(tensor)
+        box.content.flags.writeable = False
+        assert torch.equal(opened(box), tensor)
+        assert opened(box).dtype == dtype

@@ -1,0 +1,151 @@
+"""The Ray engine, on actors that are threads: every method that can be split, and deaths at exact moments."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import unstale
+from tests.engines.problems import blobs, equal
+from tests.live.fake_ray import FakeRay
+from tests.live.test_processes import SMALL, At
+from unstale import methods
+from unstale.cli import main
+from unstale.engines import Plan
+from unstale.engines.live.ray.fleet import RayFleet
+from unstale.engines.replay import repeat
+from unstale.errors import ArgumentError, RunError
+
+WORKERS = 3
+
+
+@pytest.fixture(autouse=True)
+def ray(monkeypatch: pytest.MonkeyPatch) -> FakeRay:
+    fake = FakeRay()
+    monkeypatch.setitem(sys.modules, "ray", fake)
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_USAGE_STATS_ENABLED"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    return fake
+
+
+def model() -> nn.Module:
+    """With buffers, and without random numbers, which threads would share."""
+    return nn.Sequential(nn.Linear(4, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 3))
+
+
+def run(method: str, at: At | None = None, **changes: Any) -> unstale.Run:
+    settings = {**SMALL, "executor": "blocks", "patience": unstale.Patience(back_off=0.0), **changes}
+    callbacks = [] if at is None else [at]
+    live = unstale.launch(blobs(model), method, WORKERS, engine="ray", callbacks=callbacks, **settings)
+    if at is not None:
+        at.live = live
+    return live.result(60)
+
+
+def replayed(method: str, real: unstale.Run, **changes: Any) -> unstale.Run:
+    settings: dict[str, Any] = {**SMALL, "executor": "blocks", **changes}
+    assert real.events is not None
+    return repeat(Plan(task=blobs(model), method=methods.get(method), workers=WORKERS, **settings), real.events)
+
+
+def same(one: unstale.Run, other: unstale.Run) -> bool:
+    """The bits of the parameters; figures of a push are summed up in another order."""
+    return all(torch.equal(one.params[name], other.params[name]) for name in one.params)
+
+
+def fleet(live: unstale.LiveRun) -> RayFleet:
+    found = live._conductor.fleet
+    assert isinstance(found, RayFleet)
+    return found
+
+
+@pytest.mark.parametrize("name", methods.names())
+def test_every_method_is_replayed_to_the_bit(name: str) -> None:
+    real = run(name)
+    assert equal(real, replayed(name, real))
+
+
+@pytest.mark.parametrize("name", [n for n in methods.names() if methods.get(n).penalty.over == "element"])
+def test_every_method_has_the_same_bits_on_two_servers(name: str) -> None:
+    real = run(name, servers=2)
+    assert same(real, replayed(name, real))
+
+
+@pytest.mark.parametrize("servers", [1, 2])
+@pytest.mark.parametrize("name", ["dana_ga", "sync", "fedbuff"])
+def test_a_killed_worker_is_started_again(name: str, servers: int) -> None:
+    at = At({5}, lambda live, worker: fleet(live).cluster.kill(fleet(live)._members[worker].actor))
+    real = run(name, at, servers=servers)
+    assert "ActorDiedError: The actor died: it was killed" in [reason for _, reason in at.incidents]
+    assert same(real, replayed(name, real))
+
+
+def test_a_server_that_dies_ends_the_run() -> None:
+    at = At({3}, lambda live, worker: fleet(live).cluster.kill(fleet(live)._places[1].server))
+    with pytest.raises(RunError, match=r"a server of 2 is lost.*it was killed.*resume from the last checkpoint"):
+        run("asgd", at, servers=2)
+
+
+@pytest.mark.parametrize("servers", [1, 2])
+def test_what_is_not_finite_is_rejected_whole(servers: int) -> None:
+    real = run("dana_ga", servers=servers, lr=1e30, on_nonfinite="reject")
+    assert "rejected" in set(real.history["outcome"])
+    assert same(real, replayed("dana_ga", real, lr=1e30, on_nonfinite="reject"))
+
+
+def test_half_precision_travels() -> None:
+    real = run("dana_ga", servers=2, dtype=torch.bfloat16)
+    assert same(real, replayed("dana_ga", real, dtype=torch.bfloat16))
+
+
+def test_a_local_cluster_is_ended_and_asks_for_a_token(ray: FakeRay) -> None:
+    options: list[Any] = []
+    run("asgd", At({1}, lambda live, worker: options.append(ray.started)))
+    assert options[0]["address"] == "local"
+    assert options[0]["include_dashboard"] is False
+    assert not ray.is_initialized()
+    assert not Path(options[0]["_temp_dir"]).exists()
+    assert len(os.environ["RAY_AUTH_TOKEN"]) == 64
+    assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
+
+
+def test_ray_restarts_nothing(ray: FakeRay) -> None:
+    run("asgd", servers=2, address="auto", resources_per_worker={"CPU": 2, "fast": 1})
+    assert {(asked["max_restarts"], asked["max_task_retries"]) for asked in ray.asked} == {(0, 0)}
+    assert [(asked["num_cpus"], asked["resources"]) for asked in ray.asked] == [(1, {})] * 2 + [(2, {"fast": 1})] * 3
+
+
+def test_a_connection_that_is_there_is_used_and_kept(ray: FakeRay) -> None:
+    ray.init(address="auto")
+    run("asgd")
+    assert ray.started == {"address": "auto"}
+
+
+def test_an_address_where_nobody_answers() -> None:
+    with pytest.raises(ArgumentError, match=r"address must be .* got '10.0.0.1:6379' \(nobody answers\)"):
+        run("asgd", address="10.0.0.1:6379")
+
+
+def test_more_servers_than_parameters() -> None:
+    with pytest.raises(ArgumentError, match="servers must be at most the"):
+        run("asgd", servers=1000)
+
+
+def test_the_command_line(ray: FakeRay, capsys: pytest.CaptureFixture[str]) -> None:
+    small = ("--epochs", "0.2", "--batch-size", "64", "--task-option", "width=4")
+    with pytest.raises(SystemExit) as ended:
+        main(["train", "digits", "--engine", "ray", "-n", "2", "--servers", "2", "--address", "auto", *small])
+    assert ended.value.code == 0
+    assert "digits / mlp, dana_ga, N = 2" in capsys.readouterr().out
+    assert len(ray.asked) == 4
+    with pytest.raises(SystemExit) as ended:
+        main(["train", "digits", "--servers", "2", *small])
+    assert ended.value.code != 0
+    assert "servers is for real workers, but engine is 'simulate'" in " ".join(capsys.readouterr().err.split())
