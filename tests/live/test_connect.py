@@ -174,9 +174,9 @@ def test_two_scripts_in_turns_are_the_server_by_hand_to_the_bit(method: str, add
 
 
 def test_theta_can_be_had_between_push_and_pull(address: Path) -> None:
-    model, evaluated = model_of(), model_of(1)
+    model, evaluated, given = model_of(), model_of(1), model_of()
     with (
-        unstale.serve("dana", address=address, model=model_of(), lr=0.1) as served,
+        unstale.serve("dana", address=address, model=given, lr=0.1) as served,
         unstale.connect(address) as worker,
     ):
         with pytest.raises(ArgumentError, match="between a push and the next pull"):
@@ -192,6 +192,7 @@ def test_theta_can_be_had_between_push_and_pull(address: Path) -> None:
         assert all(torch.equal(model.state_dict()[name], value) for name, value in evaluated.state_dict().items())
         assert worker.pull(model)
         assert not torch.equal(model[0].weight, evaluated[0].weight)  # type: ignore[index]
+    assert all(torch.equal(given.state_dict()[name], value) for name, value in model_of().state_dict().items())
 
 
 def test_shared_and_frozen_parameters(address: Path) -> None:
@@ -300,7 +301,7 @@ def test_a_killed_script_leaves_the_state_whole(tmp_path: Path, address: Path) -
         process.kill()
         process.wait()
         process.stdout.close()
-        until(lambda: served._of(lambda server: server.workers) == (0,))
+        until(lambda: served._of(lambda server: server.workers) == (0,), 10)  # the child lives for 20
         work = worker.pull(model)
         assert work is not None
         assert work.batch == 2, "what the dead one had"
@@ -359,6 +360,10 @@ def test_a_hung_script_is_late_and_may_go_on(address: Path) -> None:
         sums = state(served, "S")
         rows = sum(state(served, "v", w) for w in served._of(lambda server: server.workers))
         torch.testing.assert_close(sums, rows)
+        served.stop()
+        events = served.result(10).events
+    assert events is not None
+    assert list(events.query("worker == 0")["kind"].iloc[:4]) == ["join", "pull", "expire", "depart"]
 
 
 def test_pull_waits_while_the_gate_is_shut_and_a_second_one_gives_back(address: Path) -> None:
