@@ -9,6 +9,7 @@ from __future__ import annotations
 import queue
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import singledispatchmethod
 from typing import Any
 
@@ -18,7 +19,7 @@ from unstale.engines.base import Plan
 from unstale.engines.live.fleet import Arrived, Fleet, Gone, Message, Up
 from unstale.engines.live.members import Member, Patience
 from unstale.engines.training import Training
-from unstale.errors import ArgumentError, RunError
+from unstale.errors import ArgumentError, RunError, StoreError
 from unstale.events import EventLog, Kind
 from unstale.measure import Receipt
 from unstale.server import Server
@@ -122,6 +123,8 @@ class Conductor(Training):
 
     def extras(self) -> dict[str, Any]:
         """See `Training`."""
+        with suppress(StoreError):  # then they are still in the frame, and saved with the run
+            self.log.write()
         return {"members": tuple(self._reports()), "events": self.log.frame()}
 
     def _reports(self) -> list[Plain]:
