@@ -39,7 +39,9 @@ class Nursery:
         self._ended: dict[int, int] = {}
         mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket = mine
-        command = [sys.executable, "-m", "unstale.engines.live.nursery", str(os.getpid()), str(theirs.fileno())]
+        # Its package imports this module before it is run as the main one: as it should, so no warning of that.
+        command = [sys.executable, "-W", "ignore::RuntimeWarning:runpy", "-m", "unstale.engines.live.nursery"]
+        command += [str(os.getpid()), str(theirs.fileno())]
         # More threads than one when it forks would be asking for trouble.
         environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
         # A group of its own: Ctrl-C at a terminal is the trainer's to handle.
