@@ -17,9 +17,9 @@ from unstale.callbacks import Callback, StopRun
 from unstale.describe import Plain
 from unstale.engines.base import Plan
 from unstale.engines.live.fleet import Arrived, Fleet, Gone, Message, Up
-from unstale.engines.live.members import Member, Patience
+from unstale.engines.live.members import Member, Patience, all_gone
 from unstale.engines.training import Training
-from unstale.errors import ArgumentError, RunError, StoreError
+from unstale.errors import ArgumentError, StoreError
 from unstale.events import EventLog, Kind
 from unstale.measure import Receipt
 from unstale.server import Server
@@ -51,7 +51,7 @@ class Conductor(Training):
         self.fleet = fleet(plan, self.server)
         self._started = time.monotonic()
         self._stopping, self.signal = "", 0
-        self._halt = 0.0
+        self._halt = self._told = 0.0
 
     # What others ask, from their threads: it is done between two pushes.
 
@@ -112,6 +112,7 @@ class Conductor(Training):
                 self._hear(message)
                 self.evaluate_if_due()
             self._look_around()
+            self._tell()
             self.log.write_if_due()
         if self._stopping:
             raise KeyboardInterrupt if self._stopping == "interrupted" else StopRun
@@ -145,11 +146,7 @@ class Conductor(Training):
         if self.server.finished:
             return True
         if all(m.state == "gone" for m in self.members.values()):
-            last = "; ".join(f"worker {m.worker}: {m.failures[-1]}" for m in self.members.values() if m.failures)
-            raise RunError(
-                f"all workers are gone after {self.recorder.pushes} pushes, and none may be started again "
-                f"(max_restarts={self.patience.max_restarts}); {last or 'they were dismissed'}"
-            )
+            raise all_gone(self.members.values(), self.recorder.pushes, self.patience)
         return False
 
     def _wait(self) -> float:
@@ -175,6 +172,13 @@ class Conductor(Training):
                 self.fleet.kill(member.worker)
                 what = "start" if member.state == "starting" else "answer"
                 self._hear(Gone(member.worker, f"it did not {what} within {now - member.since:.0f} s"))
+
+    def _tell(self) -> None:
+        """Those who look on, now and then."""
+        if self.callbacks and self.clock() - self._told >= TICK:
+            self._told, stats = self.now, self.stats()
+            for callback in self.callbacks:
+                callback.on_stats(stats)
 
     # What is heard.
 
