@@ -139,7 +139,7 @@ class Run:
     seconds: float = 0.0
     cancelled: int = 0
     quarantined: tuple[int, ...] = ()
-    members: tuple[Plain, ...] = ()
+    members: tuple[Mapping[str, Any], ...] = ()
     events: pd.DataFrame | None = None
 
     @property

@@ -49,7 +49,7 @@ def save_run(run: Run, folder: Path, *, overwrite: bool = False, params: bool = 
         about: dict[str, Plain] = {"status": run.status, "seconds": run.seconds}
         about |= {"cancelled": run.cancelled, "quarantined": list(run.quarantined)}
         if run.members:
-            about["members"] = list(run.members)
+            about["members"] = [dict(member) for member in run.members]
         write_json(new / CONFIG, {"config": {**run.config}, "run": about, "summary": run.summary()})
     return folder
 

@@ -87,7 +87,7 @@ def test_a_real_run_saves_its_timeline(tmp_path: Path) -> None:
     }
     for worker in (0, 1):
         found = spans(drawn, worker)
-        assert sum(name == "compute" for name, _, _ in found) == run.members[worker]["pushes"]  # type: ignore[index,call-overload]
+        assert sum(name == "compute" for name, _, _ in found) == run.members[worker]["pushes"]
         times = [time for _, begin, end in found for time in (begin, end)]
         assert times == pytest.approx(sorted(times), abs=2e-6)  # one thing after the other
         assert times[-1] <= run.events["time"].max() + 1e-6
