@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from unstale.schedules import Recipe
     from unstale.server import Server
     from unstale.tasks import Task
+    from unstale.tensorboard import TensorBoard
     from unstale.tickets import Ticket
 
 __version__ = "0.1.0"
@@ -40,6 +41,7 @@ _HOMES = {
     "Server": "unstale.server",
     "StopRun": "unstale.callbacks",
     "Task": "unstale.tasks",
+    "TensorBoard": "unstale.tensorboard",
     "Ticket": "unstale.tickets",
     "UnstaleError": "unstale.errors",
     "compare": "unstale.experiments",
@@ -62,6 +64,7 @@ __all__ = [
     "Server",
     "StopRun",
     "Task",
+    "TensorBoard",
     "Ticket",
     "UnstaleError",
     "clocks",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -47,12 +48,17 @@ def examples(*lines: str) -> str:
 
 @contextmanager
 def running(kept: Callable[[], str]) -> Iterator[None]:
-    """From here on only an ArgumentError is wrong use; others exit with 1, Ctrl-C with 130 and what is ``kept``."""
+    """From here on only an ArgumentError is wrong use; others exit with 1.
+
+    Ctrl-C exits with 130, SIGTERM with 143, both telling what is ``kept``.
+    """
     try:
         yield
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interruption:
         Console(stderr=True).print(Text(f"interrupted: {kept()}"), soft_wrap=True)
-        raise typer.Exit(130) from None
+        raise typer.Exit(128 + getattr(interruption, "signal", signal.SIGINT)) from None
     except UnstaleError as error:
+        for note in getattr(error, "__notes__", ()):
+            Console(stderr=True).print(Text(note), soft_wrap=True)
         say_error(error)
         raise typer.Exit(2 if isinstance(error, ArgumentError) else 1) from None
