@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from unstale.engines.live import Patience
     from unstale.errors import Interrupted, UnstaleError
     from unstale.experiments import compare, tune
+    from unstale.experiments.replays import replay
     from unstale.flat import Group
     from unstale.measure import Receipt
     from unstale.methods import Method
@@ -46,6 +47,7 @@ _HOMES = {
     "UnstaleError": "unstale.errors",
     "compare": "unstale.experiments",
     "launch": "unstale.engines",
+    "replay": "unstale.experiments.replays",
     "train": "unstale.engines",
     "tune": "unstale.experiments",
 }
@@ -73,6 +75,7 @@ __all__ = [
     "experiments",
     "launch",
     "methods",
+    "replay",
     "schedules",
     "tasks",
     "testing",
