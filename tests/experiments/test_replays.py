@@ -114,7 +114,7 @@ def test_on_the_command_line(
     assert json.loads(said.out)["replayed"]["pushes"] == 20
     assert unstale.Run.load(tmp_path / "ga").config["method"]["name"] == "ga"  # type: ignore[index,call-overload]
     assert unstale_command("replay", folder, "--method", "gaa").code == 2
-    assert unstale_command("replay", tmp_path / "nowhere").code == 1
+    assert unstale_command("replay", tmp_path / "nowhere").code == 2
 
     monkeypatch.setattr(replays, "_plan_of", lambda _: plan(seed=2))
     said = unstale_command("replay", folder, "-q")

@@ -44,7 +44,9 @@ def replay(
     """
     from unstale.experiments import replays
     from unstale.progress import ProgressBar
+    from unstale.storage import CONFIG, read_json
 
+    read_json(folder / CONFIG)  # a folder without a run is wrong use, not a run that fails
     if save is not None:
         check_free(save)
     with running(lambda: "nothing of the replay is kept"):
