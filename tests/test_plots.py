@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import math
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 import unstale
 from tests.experiments import frames
@@ -101,3 +103,22 @@ def test_a_run_that_blew_up_can_be_drawn(tmp_path: Path) -> None:
     figure = run.plot()
     assert figure.get_suptitle().endswith("diverged")
     drawn(figure, tmp_path / "run.png")
+
+
+def test_delays_of_a_run(tmp_path: Path) -> None:
+    run = unstale.train(unstale.tasks.digits(width=4), "asgd", 3, epochs=0.5)
+    figure = plots.delay_figure(run)
+    drawn(figure, tmp_path / "delays.png")
+    (axes,) = figure.axes
+    counts = run.history["delay"].value_counts()
+    bars = [bar for bar in axes.patches if isinstance(bar, Rectangle)]
+    heights = {round(bar.get_x() + bar.get_width() / 2): bar.get_height() for bar in bars}
+    assert heights == counts.to_dict()
+    legend = axes.get_legend()
+    assert legend is not None
+    assert legend.get_texts()[0].get_text() == f"mean {run.history['delay'].mean():.1f}"
+
+
+def test_a_run_without_pushes_has_no_delays(tmp_path: Path) -> None:
+    run = unstale.train(unstale.tasks.quadratic(), "asgd", 1, epochs=0.1)
+    plots.delay_figure(dataclasses.replace(run, history=run.history.iloc[:0])).savefig(tmp_path / "delays.png")

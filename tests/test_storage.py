@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import pickle
@@ -13,6 +14,7 @@ import torch
 
 import unstale
 from unstale.errors import StoreError
+from unstale.events import EventLog
 from unstale.storage import read_json, usable_folder, write_json, written
 
 FILES = ("config.json", "evaluations.parquet", "history.parquet", "params.safetensors")
@@ -134,3 +136,30 @@ def test_a_disk_that_is_full_while_saving(tmp_path: Path, dimensions: int, limit
     assert told.startswith(f"cannot save into {tmp_path / 'run'}: ")
     assert told.endswith("; free some space or choose another folder")
     assert left == "[]"
+
+
+def real_events(times: int) -> EventLog:
+    log = EventLog()
+    for n in range(times):
+        log.add(float(n), "pull", worker=0, ticket=n)
+    return log
+
+
+def test_events_that_were_written_meanwhile_are_left_alone_if_they_are_all_there(
+    run: unstale.Run, tmp_path: Path
+) -> None:
+    real = dataclasses.replace(run, events=real_events(5).frame())
+    log = EventLog(tmp_path / "run" / "events")
+    for n in range(3):
+        log.add(float(n), "pull", worker=0, ticket=n)
+    log.write()
+    real.save(tmp_path / "run")  # two had not been written yet
+    loaded = unstale.Run.load(tmp_path / "run").events
+    assert loaded is not None
+    pd.testing.assert_frame_equal(loaded, real_events(5).frame(), check_exact=True)
+    piece = tmp_path / "run" / "events" / "000000.parquet"
+    written_at = piece.stat().st_mtime_ns
+    real.save(tmp_path / "run", overwrite=True)
+    assert piece.stat().st_mtime_ns == written_at
+    dataclasses.replace(run, events=real_events(2).frame()).save(tmp_path / "run", overwrite=True)
+    assert len(unstale.Run.load(tmp_path / "run").events) == 2  # type: ignore[arg-type]

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from unstale.engines.live.served import Served, serve
     from unstale.errors import Interrupted, UnstaleError
     from unstale.experiments import compare, tune
+    from unstale.experiments.replays import replay
     from unstale.flat import Group
     from unstale.measure import Receipt
     from unstale.methods import Method
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from unstale.schedules import Recipe
     from unstale.server import Server
     from unstale.tasks import Task
+    from unstale.tensorboard import TensorBoard
     from unstale.tickets import Ticket
 
 __version__ = "0.1.0"
@@ -45,12 +47,14 @@ _HOMES = {
     "Server": "unstale.server",
     "StopRun": "unstale.callbacks",
     "Task": "unstale.tasks",
+    "TensorBoard": "unstale.tensorboard",
     "Ticket": "unstale.tickets",
     "UnstaleError": "unstale.errors",
     "Worker": "unstale.engines.live.client",
     "compare": "unstale.experiments",
     "connect": "unstale.engines.live.client",
     "launch": "unstale.engines",
+    "replay": "unstale.experiments.replays",
     "serve": "unstale.engines.live.served",
     "train": "unstale.engines",
     "tune": "unstale.experiments",
@@ -72,6 +76,7 @@ __all__ = [
     "Server",
     "StopRun",
     "Task",
+    "TensorBoard",
     "Ticket",
     "UnstaleError",
     "Worker",
@@ -82,6 +87,7 @@ __all__ = [
     "experiments",
     "launch",
     "methods",
+    "replay",
     "schedules",
     "serve",
     "tasks",

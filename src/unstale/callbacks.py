@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from unstale.engines.base import Plan
     from unstale.record import Run
 
-__all__ = ["Callback", "StopRun"]
+__all__ = ["Callback", "StopRun", "in_short"]
 
 
 class StopRun(Exception):  # noqa: N818  (a request, not an error)
@@ -29,7 +29,16 @@ class Callback:
         """After each evaluation."""
 
     def on_incident(self, worker: int, reason: str) -> None:
-        """When a worker of a real run is lost."""
+        """When a worker of a real run is lost; ``reason`` may be a traceback."""
+
+    def on_stats(self, stats: Mapping[str, Any]) -> None:
+        """About once a second of a real run: what `LiveRun.stats` answers."""
 
     def on_end(self, run: Run) -> None:
         """After the last push, also when the run was stopped or interrupted."""
+
+
+def in_short(reason: str) -> str:
+    """One line of it: the last, in which a traceback says what happened."""
+    lines = [line.strip() for line in reason.splitlines() if line.strip()]
+    return lines[-1] if lines else "for no reason that is known"

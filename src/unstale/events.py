@@ -17,7 +17,9 @@ from unstale.errors import StoreError
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["COLUMNS", "Event", "EventLog", "Kind", "read_events"]
+__all__ = ["COLUMNS", "EVENTS", "Event", "EventLog", "Kind", "read_events", "read_events_of"]
+
+EVENTS = "events"  # the folder's name, in that of a run
 
 Kind = Literal["join", "pull", "exchange", "push", "depart", "expire", "cancel", "flush", "resume"]
 
@@ -147,6 +149,11 @@ def read_events(folder: Path, more: Iterable[Event] = ()) -> pd.DataFrame:
         missing = next(n for n, seq in enumerate(found["seq"]) if n != seq)
         raise StoreError(f"{folder} is damaged: event {missing} is missing; restore its file from a copy")
     return found
+
+
+def read_events_of(run: Path) -> pd.DataFrame:
+    """As `read_events`, of the run in this folder; it need not have come to its end."""
+    return read_events(run / EVENTS if (run / EVENTS).is_dir() else run)
 
 
 def _frame(rows: Iterable[Event]) -> pd.DataFrame:

@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from unstale.drawing import (
     BLACK,
@@ -25,6 +26,7 @@ from unstale.drawing import (
 )
 from unstale.experiments.outline import BASELINE, Outline
 from unstale.experiments.results import baseline_scores
+from unstale.record import USED
 
 if TYPE_CHECKING:
     from unstale.record import Run
@@ -33,6 +35,7 @@ __all__ = [
     "beside_figure",
     "curves_figure",
     "curves_panels",
+    "delay_figure",
     "gap_figure",
     "gaps_figure",
     "pushes_figure",
@@ -200,6 +203,21 @@ def run_figure(run: Run) -> Figure:
     log_if_wide(made[0], history["loss"])
     log_if_wide(made[2], history["normalised_gap"])
     made[-1].set_xlabel("epochs")
+    return figure
+
+
+def delay_figure(run: Run) -> Figure:
+    """How often each delay was, among the gradients that were used, and the mean."""
+    delays = run.history.loc[run.history["outcome"].isin(USED) & (run.history["delay"] >= 0), "delay"]
+    figure, (axes,) = panels(_run_title(run))
+    counts = delays.value_counts().sort_index()
+    axes.bar(counts.index.to_numpy(), counts.to_numpy(), width=0.9, color="#0072B2", alpha=0.8)
+    if len(delays):
+        axes.axvline(delays.mean(), color=BLACK, linestyle="--", linewidth=1.2, label=f"mean {delays.mean():.1f}")
+        axes.legend(frameon=False, fontsize=9)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlabel("delay (pushes)")
+    axes.set_ylabel("gradients used")
     return figure
 
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
-from unstale.callbacks import Callback
+from unstale.callbacks import Callback, in_short
 from unstale.experiments.outline import Trial
 from unstale.experiments.pool import Failure, Watcher
+from unstale.progress_lines import bar, worker_lines
 
 if TYPE_CHECKING:
     from unstale.engines.base import Plan
@@ -25,12 +27,14 @@ __all__ = ["ProgressBar", "RunsBar"]
 _EVERY = 0.25  # seconds between refreshes: one costs about a millisecond
 _EVERY_IN_FILES = 30.0  # where lines stay, as in a log
 _LONGEST_BAR = 20
+_MOST_WORKERS = 16  # lines
 
 
 class ProgressBar(Callback):
     """One line: epoch, loss, score, mean delay, mean gap, pushes per second; means are since the line before.
 
-    In a file instead of a terminal, a line every half minute.
+    Of a real run, the workers alive instead of the gap, and a line for each with its delay and speed; what happens to
+    them stays above. In a file instead of a terminal, a line every half minute, and none for workers.
     """
 
     def __init__(self, console: Console | None = None) -> None:
@@ -43,6 +47,9 @@ class ProgressBar(Callback):
         self._drawn = 0.0
         self._sums = self._told = _Sums()
         self._rate = 0.0
+        self._progress = 0.0
+        self._workers: Sequence[Mapping[str, Any]] = ()
+        self._screen: Live | None = None
 
     def on_start(self, plan: Plan) -> None:
         """Look at how long it will be."""
@@ -52,37 +59,75 @@ class ProgressBar(Callback):
     def on_push(self, row: Mapping[str, Any]) -> None:
         """Draw, if the last time is long enough ago."""
         self._sums.add(row)
-        now = time.perf_counter()
-        if now - self._drawn >= self._every:
-            self._draw(row["progress"], now)
+        self._progress = row["progress"]
+        self._draw_if_due()
 
     def on_evaluation(self, row: Mapping[str, Any]) -> None:
         """Remember the score."""
         self._score = row["score"]
 
+    def on_stats(self, stats: Mapping[str, Any]) -> None:
+        """How the workers are."""
+        self._workers = stats["workers"]
+        if self._live and self._screen is None:
+            self._screen = Live(console=self._console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False)
+            self._screen.start()
+        self._draw_if_due()
+
+    def on_incident(self, worker: int, reason: str) -> None:
+        """A line that stays."""
+        line = Text(f"worker {worker}: {in_short(reason)}", "yellow")
+        if self._live and self._screen is None:
+            line.truncate(self._room, pad=True)  # over what is there
+        self._console.print(line, soft_wrap=self._screen is None)
+
     def on_end(self, run: Run) -> None:
         """The last line stays."""
+        self._workers = run.members
         if len(run.evaluations):
-            self._draw(float(run.evaluations["progress"].iloc[-1]), time.perf_counter())
-        if self._live:
+            self._progress = float(run.evaluations["progress"].iloc[-1])
+            self._draw(time.perf_counter(), last=True)
+        if self._screen is not None:
+            self._screen.stop()
+        elif self._live:
             self._console.print()
 
-    def _draw(self, progress: float, now: float) -> None:
+    @property
+    def _room(self) -> int:
+        return self._console.width - 1  # the last column would begin a new line on some terminals
+
+    def _draw_if_due(self) -> None:
+        now = time.perf_counter()
+        if now - self._drawn >= self._every:
+            self._draw(now)
+
+    def _draw(self, now: float, *, last: bool = False) -> None:
+        line = self._line(now)
+        if self._screen is not None:
+            most = 0 if last else min(_MOST_WORKERS, self._console.height - 3)
+            self._screen.update(Group(line, *worker_lines(self._workers, self._room, most)), refresh=True)
+        else:
+            self._console.print(line, end="\r" if self._live else "\n", soft_wrap=True)
+
+    def _line(self, now: float) -> Text:
         if self._sums.n:
             self._told, self._rate = self._sums, self._sums.n / max(now - self._drawn, 1e-9)
         line = Text.assemble(
-            f" epoch {progress:.1f}/{self._epochs:g}",
+            f" epoch {self._progress:.1f}/{self._epochs:g}",
             f"  loss {self._told.mean('loss'):.3g}",
             (f"  {self._score_name} {self._score:.4g}", "bold"),
             f"  delay {self._told.mean('delay'):.1f}",
-            f"  gap {self._told.mean('gap'):.1e}",
+            self._alive() if self._workers else f"  gap {self._told.mean('gap'):.1e}",
             f"  {self._rate:.0f}/s",
         )
-        room = self._console.width - 1  # the last column would begin a new line on some terminals
-        line = Text(_bar(progress / self._epochs, min(_LONGEST_BAR, room - line.cell_len)), "cyan") + line
-        line.truncate(room, pad=self._live)
-        self._console.print(line, end="\r" if self._live else "\n", soft_wrap=True)
+        line = Text(bar(self._progress / self._epochs, min(_LONGEST_BAR, self._room - line.cell_len)), "cyan") + line
+        line.truncate(self._room, pad=self._live)
         self._sums, self._drawn = _Sums(), now
+        return line
+
+    def _alive(self) -> str:
+        alive = sum(worker["state"] not in ("down", "gone") for worker in self._workers)
+        return f"  {alive}/{len(self._workers)} workers"
 
 
 class _Sums:
@@ -99,11 +144,6 @@ class _Sums:
 
     def mean(self, name: str) -> float:
         return self._of[name] / self.n if self.n else math.nan
-
-
-def _bar(share: float, width: int) -> str:
-    done = round(max(0, width) * min(1.0, share))
-    return "━" * done + "╌" * (width - done)
 
 
 class RunsBar(Watcher):

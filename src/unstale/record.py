@@ -71,7 +71,7 @@ class Run:
     seconds: float = 0.0
     cancelled: int = 0
     quarantined: tuple[int, ...] = ()
-    members: tuple[Plain, ...] = ()
+    members: tuple[Mapping[str, Plain], ...] = ()
     events: pd.DataFrame | None = None
 
     @property
@@ -132,6 +132,7 @@ class Run:
     def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:
         """Write config.json, history.parquet, evaluations.parquet and params.safetensors into ``folder``.
 
+        Of a real run also events, unless they are there, and timeline.json (`unstale.timing.timeline`).
         Whole or not at all. Raises `StoreError` if it holds a run already (unless ``overwrite``), or cannot be written.
         """
         from unstale.storage import save_run

@@ -13,16 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 from unstale.describe import Plain
 from unstale.errors import StoreError
-from unstale.events import read_events
+from unstale.events import EVENTS, read_events
 from unstale.record import EVALUATION_COLUMNS, HISTORY_COLUMNS, Run
+from unstale.timing import write_timeline
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["EVENTS", "load_run", "read_json", "save_run", "usable_folder", "write_json", "written"]
+__all__ = ["load_run", "read_json", "save_run", "usable_folder", "write_json", "written"]
 
 CONFIG, HISTORY, EVALUATIONS, PARAMS = "config.json", "history.parquet", "evaluations.parquet", "params.safetensors"
-EVENTS = "events"  # a folder
+TIMELINE = "timeline.json"
 
 
 def save_run(run: Run, folder: Path, *, overwrite: bool = False, params: bool = True) -> Path:
@@ -36,9 +37,11 @@ def save_run(run: Run, folder: Path, *, overwrite: bool = False, params: bool = 
     with written(folder) as new:
         run.history.to_parquet(new / HISTORY, index=False)
         run.evaluations.to_parquet(new / EVALUATIONS, index=False)
-        if run.events is not None and not (folder / EVENTS).is_dir():
-            (new / EVENTS).mkdir()
-            run.events.to_parquet(new / EVENTS / "000000.parquet", index=False)
+        if run.events is not None:
+            write_timeline(run.events, new / TIMELINE)
+            if not _recorded(folder / EVENTS, run.events):
+                (new / EVENTS).mkdir()
+                run.events.to_parquet(new / EVENTS / "000000.parquet", index=False)
         if params:
             # Not save_file: on a full disk it raises an error of its own kind.
             tensors = {name: value.contiguous() for name, value in run.params.items()}
@@ -46,7 +49,7 @@ def save_run(run: Run, folder: Path, *, overwrite: bool = False, params: bool = 
         about: dict[str, Plain] = {"status": run.status, "seconds": run.seconds}
         about |= {"cancelled": run.cancelled, "quarantined": list(run.quarantined)}
         if run.members:
-            about["members"] = list(run.members)
+            about["members"] = [dict(member) for member in run.members]
         write_json(new / CONFIG, {"config": {**run.config}, "run": about, "summary": run.summary()})
     return folder
 
@@ -82,6 +85,14 @@ def load_run(folder: Path) -> Run:
         ) from error
 
 
+def _recorded(folder: Path, events: pd.DataFrame) -> bool:
+    """Whether these events are there, as when they were written while the run went on."""
+    try:
+        return folder.is_dir() and read_events(folder).equals(events)
+    except StoreError:
+        return False
+
+
 @contextmanager
 def written(folder: Path) -> Iterator[Path]:
     """A new folder to write into; its files move to ``folder`` when all is written. Raises `StoreError` if not."""
@@ -94,6 +105,8 @@ def written(folder: Path) -> Iterator[Path]:
         yield new
         # The configuration goes last: a folder without it holds no run.
         for path in sorted(new.iterdir(), key=lambda path: path.name == CONFIG):
+            if path.is_dir() and (folder / path.name).is_dir():  # which only an empty one may replace
+                shutil.rmtree(folder / path.name)
             path.replace(folder / path.name)
     except OSError as error:
         reason = error.strerror or str(error)

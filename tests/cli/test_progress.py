@@ -2,13 +2,19 @@ from __future__ import annotations
 
 import io
 import time
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import pytest
 from rich.console import Console
 
 import unstale
+from tests.engines.problems import blobs
+from unstale.clocks import Gamma
+from unstale.engines import Plan
 from unstale.experiments import Failure, Trial
 from unstale.progress import ProgressBar, RunsBar
+from unstale.progress_lines import worker_lines
 
 
 def screen(*, terminal: bool) -> tuple[Console, io.StringIO]:
@@ -68,3 +74,71 @@ def test_the_bar_over_runs_tells_failures_at_once() -> None:
     assert "3 runs, 1 of them finished already; 2 at a time" in said
     assert "failed: ga, N = 4, seed 0: no reason" in said
     assert "2/3" in said
+
+
+def stats(*workers: dict[str, object]) -> dict[str, object]:
+    usual = {"state": "busy", "pushes": 3, "accepted": 3, "mean_delay": 1.5, "mean_seconds": 0.02, "restarts": 0}
+    return {"workers": [{"worker": n, **usual, **worker} for n, worker in enumerate(workers)]}
+
+
+def row(**changes: object) -> dict[str, object]:
+    return {"progress": 0.5, "loss": 1.0, "delay": 2, "gap": 1e-3, **changes}
+
+
+def begun(monkeypatch: pytest.MonkeyPatch, *, terminal: bool) -> tuple[ProgressBar, io.StringIO]:
+    for name in ("_EVERY", "_EVERY_IN_FILES"):
+        monkeypatch.setattr(f"unstale.progress.{name}", 0.0)
+    console, file = screen(terminal=terminal)
+    bar = ProgressBar(console)
+    bar.on_start(Plan(task=unstale.tasks.quadratic(), method=unstale.methods.get("asgd"), workers=2))
+    return bar, file
+
+
+def test_of_real_workers_it_tells_each_ones_delay_and_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+    bar, file = begun(monkeypatch, terminal=True)
+    bar.on_push(row())
+    bar.on_stats(stats({}, {"state": "starting", "restarts": 1, "accepted": 0, "mean_seconds": 0.0}, {"state": "down"}))
+    said = file.getvalue()
+    assert "  2/3 workers  " in said
+    assert "  worker   0        3 pushes  delay   1.5    50.0/s\n" in said
+    assert "  worker   1        3 pushes  delay     –       –/s  starting  1 restarts\n" in said
+    bar.on_incident(2, "Traceback\n  File x\nValueError: no good\n")
+    after = file.getvalue()[len(said) :]
+    assert "worker 2: ValueError: no good\n" in after
+    assert after.index("ValueError") < after.index("workers  ")  # above the bar, which is drawn again
+    bar.on_end(unstale.train(unstale.tasks.quadratic(), "asgd", 2, epochs=0.1))
+    assert file.getvalue().endswith("\x1b[?25h")  # the cursor is back
+
+
+def test_many_workers_do_not_fill_the_screen() -> None:
+    lines = worker_lines(stats(*[{}] * 512)["workers"], 60, 16)  # type: ignore[arg-type]
+    assert len(lines) == 16
+    assert lines[-1].plain == "  and 497 workers more"
+    assert len(worker_lines(stats(*[{}] * 16)["workers"], 60, 16)) == 16  # type: ignore[arg-type]
+    assert worker_lines(stats({})["workers"], 60, 0) == []  # type: ignore[arg-type]
+    assert max(line.cell_len for line in worker_lines(stats({}, {"state": "starting"})["workers"], 30, 9)) == 30  # type: ignore[arg-type]
+
+
+def test_in_a_file_an_incident_is_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    bar, file = begun(monkeypatch, terminal=False)
+    bar.on_stats(stats({}, {"state": "gone"}))
+    bar.on_incident(1, "its process was killed by SIGKILL")
+    bar.on_push(row())
+    first, second, third = file.getvalue().splitlines()
+    assert second == "worker 1: its process was killed by SIGKILL"
+    assert "  1/2 workers" in first
+    assert "  1/2 workers" in third
+
+
+def test_a_real_run_tells_how_it_goes() -> None:
+    class Looking(unstale.Callback):
+        seen: ClassVar[list[Mapping[str, Any]]] = []
+
+        def on_stats(self, stats: Mapping[str, Any]) -> None:
+            self.seen.append(stats)
+
+    pace = Gamma(mean=0.05)
+    unstale.train(blobs(), "asgd", 2, engine="processes", epochs=8, batch_size=8, callbacks=[Looking()], pace=pace)
+    assert len(Looking.seen) >= 2
+    assert [worker["worker"] for worker in Looking.seen[-1]["workers"]] == [0, 1]
+    assert Looking.seen[-1]["pushes_per_second"] > 0

@@ -93,5 +93,20 @@ def test_numbers_become_plain_floats() -> None:
 
 
 def test_a_trace_replays_from_its_start_and_starts_again() -> None:
-    durations = Trace(((1.0, 2.0), (5.0,))).durations(3, 0, 5, seed=9)
-    np.testing.assert_array_equal(durations, [[1, 2, 1, 2, 1], [5, 5, 5, 5, 5], [1, 2, 1, 2, 1]])
+    durations = Trace(((1.0, 2.0), (5.0,))).durations(2, 0, 5, seed=9)
+    np.testing.assert_array_equal(durations, [[1, 2, 1, 2, 1], [5, 5, 5, 5, 5]])
+
+
+def test_workers_beyond_those_recorded_do_not_move_in_step() -> None:
+    recordings = tuple(tuple(float(1000 * i + j + 1) for j in range(500)) for i in range(2))
+    one, other = (Trace(recordings).durations(150, 0, 1100, seed) for seed in (0, 1))
+    np.testing.assert_array_equal(one[:2], other[:2])  # those recorded: as recorded
+    np.testing.assert_array_equal(one[:2, :500], recordings)
+    begins = one[:, 0]
+    for worker in range(150):
+        expected = np.roll(recordings[worker % 2], -(int(begins[worker]) % 1000 - 1))
+        np.testing.assert_array_equal(one[worker, :500], expected)
+        np.testing.assert_array_equal(one[worker, 500:1000], expected)
+    assert len(set(begins)) > 100
+    assert np.mean(begins == other[:, 0]) < 0.1
+    np.testing.assert_allclose(np.mean(begins[2:] % 1000), 250, atol=50)  # 4 standard errors

@@ -1,11 +1,14 @@
-"""Traces are read from CSV files, and damaged files are refused by path and line."""
+"""Traces are read from CSV files, and damaged files are refused by path and line; or taken from real runs."""
 
 from pathlib import Path
 
 import pytest
 
-from unstale.clocks import Trace
-from unstale.errors import DataError
+import unstale
+from tests.live.logs import crashed
+from unstale.clocks import Trace, get
+from unstale.errors import ArgumentError, DataError, StoreError
+from unstale.events import EventLog
 
 
 def write(folder: Path, text: str) -> Path:
@@ -49,9 +52,35 @@ def test_damaged_files(tmp_path: Path, text: str, message: str) -> None:
 def test_unreadable_files(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"cannot read the trace .*absent\.csv: .*No such file"):
         Trace.read(tmp_path / "absent.csv")
-    with pytest.raises(DataError, match="cannot read the trace"):
+    with pytest.raises(StoreError, match="holds no events; only real runs"):
         Trace.read(tmp_path)
     binary = tmp_path / "binary.csv"
     binary.write_bytes(b"worker,duration\n0,\xff\n")
     with pytest.raises(DataError, match=r"cannot read the trace .*binary\.csv"):
         Trace.read(binary)
+
+
+def test_of_a_run(tmp_path: Path) -> None:
+    """From being sent the ticket to the gradient's arrival, without those that never came, or never began."""
+    recorded = Trace(((1.0, 1.5, 0.75), (4.0, 2.0)))
+    log = crashed(EventLog(tmp_path / "run" / "events"))
+    log.write()
+    assert Trace.of_run(tmp_path / "run") == Trace.read(str(tmp_path / "run")) == recorded
+    assert Trace.of_run(tmp_path / "run" / "events") == recorded
+    assert get("trace", path=tmp_path / "run", communication=0.5) == Trace(recorded.recordings, communication=0.5)
+
+
+def test_a_simulated_run_has_a_clock_already(tmp_path: Path) -> None:
+    run = unstale.train(unstale.tasks.quadratic(), "asgd", 2, epochs=0.1)
+    with pytest.raises(ArgumentError, match="run must be a real one, with events, got a simulated one"):
+        Trace.of_run(run)
+    with pytest.raises(StoreError, match="holds no events"):
+        Trace.of_run(run.save(tmp_path / "run"))
+
+
+def test_a_run_in_which_nothing_came_to_its_end(tmp_path: Path) -> None:
+    log = EventLog(tmp_path / "events")
+    log.add(0.0, "join", worker=0)
+    log.write()
+    with pytest.raises(DataError, match="has no job that came to its end; record a longer run"):
+        Trace.read(tmp_path)

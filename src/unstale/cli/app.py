@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import unstale
-from unstale.cli import catalogues, compare, report, reproduce, serve, show, train, tune
+from unstale.cli import catalogues, compare, replay, report, reproduce, serve, show, train, tune
 
 __all__ = ["app"]
 
@@ -44,4 +44,5 @@ app.command("compare", epilog=compare.EXAMPLES)(compare.compare)
 app.command("tune", epilog=tune.EXAMPLES)(tune.tune)
 app.command("reproduce", epilog=reproduce.EXAMPLES)(reproduce.reproduce)
 app.command("show", epilog=show.EXAMPLES)(show.show)
+app.command("replay", epilog=replay.EXAMPLES)(replay.replay)
 app.command("report", epilog=report.EXAMPLES)(report.report)

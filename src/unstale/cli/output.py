@@ -66,5 +66,7 @@ def running(kept: Callable[[], str]) -> Iterator[None]:
         Console(stderr=True).print(Text(f"interrupted: {kept()}"), soft_wrap=True)
         raise typer.Exit(128 + getattr(error, "signal", signal.SIGINT)) from None
     except UnstaleError as error:
+        for note in getattr(error, "__notes__", ()):
+            Console(stderr=True).print(Text(note), soft_wrap=True)
         say_error(error)
         raise typer.Exit(2 if isinstance(error, ArgumentError) else 1) from error

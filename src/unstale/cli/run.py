@@ -7,47 +7,79 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from unstale.callbacks import Callback
+from unstale.cli.members import print_members
 from unstale.cli.output import print_json, running, say
+from unstale.errors import UnstaleError
+from unstale.events import EVENTS
 
 if TYPE_CHECKING:
     from unstale.checkpoint import Checkpoints
     from unstale.engines import Plan
+    from unstale.experiments.request import Request
     from unstale.record import Run
 
 __all__ = ["carry_out", "report", "resume_command", "summary_line"]
 
 
 def carry_out(
-    plan: Plan, folder: Path | None, checkpoints: Checkpoints | None, resume: Path | None, quiet: bool, json: bool
+    request: Request,
+    plan: Plan,
+    folder: Path | None,
+    checkpoints: Checkpoints | None,
+    resume: Path | None,
+    *,
+    tensorboard: bool,
+    quiet: bool,
+    json: bool,
 ) -> None:
-    """Train, save, tell. Checkpoints go when the run is finished and saved."""
-    from unstale.engines import simulate
-    from unstale.errors import Interrupted
+    """Train, save, tell. Checkpoints go when the run is finished and saved.
+
+    What was computed is saved, too, of a run that is interrupted, or of a real one that fails.
+    """
+    import unstale
+    from unstale.engines import carried_out
+    from unstale.experiments.request import live_of
     from unstale.progress import ProgressBar
 
+    real, last = request.engine != "simulate", _Last()
+    watching: tuple[Callback, ...] = (last,) if quiet else (ProgressBar(), last)
+    if tensorboard and folder is not None:
+        watching = (*watching, unstale.TensorBoard(folder / "tensorboard"))
+    live = live_of(request.live, folder / EVENTS if real and folder is not None else None)
     kept = ["nothing is kept without --out" if folder is None else f"nothing could be saved in {folder}"]
     with running(lambda: kept[0]):
         try:
-            run = simulate(plan, () if quiet else (ProgressBar(),), checkpoints=checkpoints, resume=resume)
-        except Interrupted as interrupted:
-            if folder is not None:
-                interrupted.run.save(folder, overwrite=True)
-                kept[0] = (
-                    f"{len(interrupted.run.history):,} pushes are saved in {folder}{_how(interrupted.run, folder)}"
-                )
+            run = carried_out(request.engine, plan, live, watching, checkpoints, resume)
+        except (KeyboardInterrupt, UnstaleError) as error:
+            if folder is not None and last.run is not None and (real or last.run.status != "failed"):
+                last.run.save(folder, overwrite=True)
+                kept[0] = f"{len(last.run.history):,} pushes are saved in {folder}{_how(last.run, folder)}"
+                error.add_note(kept[0])
             raise
         if folder is not None:
             _save(run, folder)
     report(run, folder, quiet, json)
 
 
+class _Last(Callback):
+    """The run as it ended, however it did."""
+
+    run: Run | None = None
+
+    def on_end(self, run: Run) -> None:
+        self.run = run
+
+
 def report(run: Run, folder: Path | None, quiet: bool, json: bool) -> None:
     """What became of a run, and where it is."""
     if json:
         where = None if folder is None else str(folder)
-        print_json({"config": dict(run.config), "summary": run.summary(), "folder": where})
+        about = {"config": dict(run.config), "summary": run.summary(), "folder": where}
+        print_json(about | ({"members": list(run.members)} if run.members else {}))
     elif not quiet:
         say(summary_line(run.config, run.summary()))
+        print_members(run.members, run.quarantined)
         say(f"gradients: {run.config['strategy']} ({run.config['strategy_reason']})")
         if folder is not None:
             say(f"saved in {folder}; draw it with: unstale show {folder}")

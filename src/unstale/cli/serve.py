@@ -16,7 +16,6 @@ from unstale.cli.options import Json, Quiet, learning_rate
 from unstale.cli.output import examples, print_json, running, say
 from unstale.cli.run import summary_line
 from unstale.cli.train import check_free
-from unstale.errors import StoreError
 
 if TYPE_CHECKING:
     from unstale.record import Run
@@ -62,13 +61,11 @@ def serve(
     import unstale
     from unstale.engines.live.launch import conducted
     from unstale.errors import Interrupted
+    from unstale.events import EVENTS
     from unstale.schedules import Recipe
-    from unstale.storage import EVENTS
 
     if out is not None:
         check_free(out)
-        if (out / EVENTS).exists():
-            raise StoreError(f"{out} holds the events of a run already; choose another folder for --out")
     telling = _Telling(Console(stderr=True))
     served = unstale.serve(
         method,

@@ -10,6 +10,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from unstale.cli.members import print_members
 from unstale.cli.options import Json, Quiet
 from unstale.cli.output import examples, out, print_json, say
 from unstale.cli.run import summary_line
@@ -151,7 +152,9 @@ def _show_made(made: Reproduction | Table1, folder: Path, quiet: bool, json: boo
 
 
 def _show_run(folder: Path, quiet: bool, json: bool) -> None:
-    from unstale.storage import CONFIG, load_run, read_json, written
+    from unstale.plots import delay_figure
+    from unstale.storage import CONFIG, TIMELINE, load_run, read_json, written
+    from unstale.timing import write_timeline
 
     run = load_run(folder)
     summary = read_json(folder / CONFIG).get("summary")
@@ -159,11 +162,18 @@ def _show_run(folder: Path, quiet: bool, json: bool) -> None:
         raise StoreError(f"{folder / CONFIG} is damaged: it has no summary; delete {folder} and run it again")
     with written(folder) as new:
         run.plot().savefig(new / "run.png")
+        delay_figure(run).savefig(new / "delays.png")
+        if run.events is not None:
+            write_timeline(run.events, new / TIMELINE)
     if json:
-        print_json({"folder": str(folder), "config": dict(run.config), "summary": summary})
+        about = {"folder": str(folder), "config": dict(run.config), "summary": summary}
+        print_json(about | ({"members": list(run.members)} if run.members else {}))
     elif not quiet:
         say(summary_line(run.config, summary))
-        say(f"drawn: {folder / 'run.png'}")
+        print_members(run.members, run.quarantined)
+        say(f"drawn: run.png, delays.png in {folder}")
+        if run.events is not None:
+            say(f"{TIMELINE} there opens in ui.perfetto.dev: what each worker did when")
 
 
 _SHOWN: dict[Kind, Callable[[Path, bool, bool], None]] = {

@@ -1,4 +1,4 @@
-"""``unstale train``: one run, or the rest of one."""
+"""``unstale train``: one run."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ import typer
 
 from unstale.cli.options import Json, Quiet, Settings, takes_settings
 from unstale.cli.output import examples, say
+from unstale.cli.real import Address, Engine, MaxRestarts, Servers, Threads, live_options
 from unstale.cli.run import carry_out, report, resume_command
 from unstale.errors import ArgumentError, StoreError
+from unstale.events import EVENTS
 
 if TYPE_CHECKING:
     from unstale.checkpoint import Checkpoints
@@ -22,6 +24,8 @@ EXAMPLES = examples(
     "unstale train digits --method dana_ga --workers 32 --out runs/first",
     "unstale train digits --model resnet8 --method 'ga(per=layer)' --workers 16 --lr 0.05 --epochs 10",
     "unstale train digits --clock gamma --clock-option cv=0.3 --heterogeneity 0.6",
+    "unstale train digits --engine processes --workers 4 --out runs/real",
+    "unstale train digits --engine ray --workers 16 --servers 2 --address auto",
     "unstale train --resume runs/first",
 )
 
@@ -47,24 +51,36 @@ def train(
     resume: Annotated[
         Path | None, typer.Option(help="Go on with the unfinished run in this folder.", show_default=False)
     ] = None,
+    engine: Engine = None,
+    max_restarts: MaxRestarts = None,
+    threads: Threads = None,
+    address: Address = None,
+    servers: Servers = None,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also write scalars to OUT/tensorboard.")] = False,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
-    """Train a task with one method, in simulated time or on real workers.
+    """Train a task with one method: in simulated time, or with real workers.
 
     What is not given comes from the task's recipe: see `unstale tasks NAME`.
 
-    With --out, a run that is interrupted or killed can go on, to the same result: --resume.
+    With --out, a run that is interrupted or killed can go on: --resume. In simulated time it goes on to the same
+    result; real workers' events are written to the folder while they work, and can be replayed.
     """
     from unstale.experiments.request import keep_request
 
+    real = {"max_restarts": max_restarts, "threads": threads, "address": address, "servers": servers}
     words: dict[str, Any] = {"method": method, "workers": workers, "seed": seed}
+    words |= {"engine": engine, "live": {name: value for name, value in real.items() if value is not None}}
     if resume is not None:
-        return _go_on(resume, settings, {"task": task, **words}, out, checkpoint_every, quiet, json)
+        words["live"] = words["live"] or None
+        return _go_on(resume, settings, {"task": task, **words}, out, checkpoint_every, tensorboard, quiet, json)
     if task is None:
         raise ArgumentError("train must be given a task, such as digits, or --resume FOLDER; see `unstale tasks`")
-    if checkpoint_every is not None and out is None:
-        raise ArgumentError(f"--checkpoint-every must come with --out, got {checkpoint_every} alone; add --out FOLDER")
+    for name, given in (("--checkpoint-every", checkpoint_every is not None), ("--tensorboard", tensorboard)):
+        if given and out is None:
+            raise ArgumentError(f"{name} must come with --out, a folder to write to, got it alone; add --out FOLDER")
+    live_options(engine, settings, words["live"])
     made = settings.make_task(task)
     request = settings.request(task, made, **words)
     plan = request.plan(made)
@@ -72,7 +88,7 @@ def train(
     if out is not None:
         check_free(out)
         keep_request(out, request)
-    return carry_out(plan, out, checkpoints, None, quiet, json)
+    return carry_out(request, plan, out, checkpoints, None, tensorboard=tensorboard, quiet=quiet, json=json)
 
 
 def _go_on(
@@ -81,6 +97,7 @@ def _go_on(
     words: Mapping[str, Any],
     out: Path | None,
     checkpoint_every: int | None,
+    tensorboard: bool,
     quiet: bool,
     json: bool,
 ) -> None:
@@ -103,7 +120,10 @@ def _go_on(
     begun = numbers(folder / CHECKPOINTS)
     # A run that was killed before its first checkpoint begins anew.
     checkpoints = None if begun and checkpoint_every is None else _checkpoints(folder, checkpoint_every)
-    return carry_out(request.plan(), folder, checkpoints, folder / CHECKPOINTS if begun else None, quiet, json)
+    kept = folder / CHECKPOINTS if begun else None
+    return carry_out(
+        request, request.plan(), folder, checkpoints, kept, tensorboard=tensorboard, quiet=quiet, json=json
+    )
 
 
 def _checkpoints(folder: Path, every: int | None) -> Checkpoints:
@@ -128,7 +148,7 @@ def check_free(out: Path) -> None:
         raise StoreError(
             f"{out} holds an unfinished run; go on with it ({resume_command(out)}), or choose another folder for --out"
         )
-    for name, what in ((CONFIG, "a run"), (COMPARISON, "a comparison")):
+    for name, what in ((CONFIG, "a run"), (COMPARISON, "a comparison"), (EVENTS, "a run that did not end")):
         if (out / name).exists():
             raise StoreError(f"{out} holds {what} already; choose another folder for --out")
     usable_folder(out)

@@ -12,7 +12,7 @@ import numpy as np
 from unstale.checks import set_number, whole
 from unstale.clocks.schedule import TILE, FloatArray, Schedule, Tiles, barrier_time, merge
 
-__all__ = ["Clock", "DurationStream", "RandomClock"]
+__all__ = ["Clock", "DurationStream", "RandomClock", "for_workers"]
 
 _CLOCKS = 0xC10C  # keeps a run's clock apart from whatever else is drawn from the same seed
 _JOBS, _WORKERS = 0, 1  # the last word of the counter: what a tile is for
@@ -109,7 +109,7 @@ class RandomClock(Clock):
         return np.ones(workers)
 
     def _tiles(self, seed: int) -> Tiles:
-        key = np.random.SeedSequence(seed, spawn_key=(_CLOCKS,)).generate_state(2, np.uint64)
+        key = _key(seed)
 
         @functools.lru_cache(maxsize=4096)
         def factors(worker_tile: int) -> FloatArray:
@@ -148,6 +148,15 @@ class DurationStream:
         row: list[float] = self._tile(worker // TILE, job // TILE)[worker % TILE].tolist()
         self._rows[worker] = (job // TILE, row)
         return row
+
+
+def for_workers(seed: int, worker_tile: int) -> np.random.Generator:
+    """Random numbers for what is drawn once for each worker of a tile."""
+    return _generator(_key(seed), worker_tile, 0, _WORKERS)
+
+
+def _key(seed: int) -> np.ndarray:
+    return np.random.SeedSequence(seed, spawn_key=(_CLOCKS,)).generate_state(2, np.uint64)
 
 
 def _generator(key: np.ndarray, worker_tile: int, job_tile: int, purpose: int) -> np.random.Generator:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import csv
+import functools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from unstale import checks
 from unstale.checks import number
-from unstale.clocks.base import Clock
-from unstale.clocks.schedule import TILE, FloatArray, Tiles
+from unstale.clocks.base import Clock, for_workers
+from unstale.clocks.schedule import TILE, FloatArray, IntArray, Tiles
 from unstale.errors import ArgumentError, DataError
+
+if TYPE_CHECKING:
+    from unstale.record import Run
 
 __all__ = ["Trace"]
 
@@ -26,8 +30,9 @@ class Trace(Clock):
     """Job j of worker i takes the j-th duration of recording i mod n, from its start again when it is exhausted.
 
     recordings: one tuple of positive durations for each of the n recorded workers; lengths may differ.
-    Mean and spread: those of the recording. Unit: that of the recording, say seconds. The seed changes nothing.
-    Workers that share a recording move in step: record at least as many workers as you simulate.
+    Workers from n on begin somewhere in their recording, which the seed decides: a cluster larger than the recorded
+    one, whose workers do not move in step. For the first n workers the seed changes nothing.
+    Mean and spread: those of the recording. Unit: that of the recording, say seconds.
     Raises: ArgumentError where there is no recording, an empty one, or a duration that is not positive.
     """
 
@@ -48,12 +53,38 @@ class Trace(Clock):
         object.__setattr__(self, "recordings", recordings)
 
     @classmethod
-    def read(cls, path: str | Path, *, communication: float = 0.0) -> Trace:
-        """A trace from a CSV file: the header ``worker,duration``, then a line for each job, a worker's jobs in order.
+    def of_run(cls, run: str | Path | Run, *, communication: float = 0.0) -> Trace:
+        """How long the workers of a real run took, in seconds; ``run``: itself, or the folder that it was saved in.
 
-        Workers are whole numbers; the recordings are in order of these numbers, gaps closed.
-        Raises: DataError, with path and line, where the file cannot be read or a line is damaged.
+        A job lasts from when its worker was sent the ticket until the gradient arrives. Jobs that never came to an
+        end, because their worker was lost, are left out; so are workers without a job.
+        Raises: StoreError where a folder holds no events; DataError where no job came to its end; ArgumentError for a
+        run that was simulated.
         """
+        from unstale.events import read_events_of
+        from unstale.timing import jobs
+
+        events = read_events_of(Path(run)) if isinstance(run, str | Path) else run.events
+        if events is None:
+            raise ArgumentError("run must be a real one, with events, got a simulated one; take its clock instead")
+        rows = jobs(events)
+        rows = rows.assign(duration=(rows["arrived"] - rows["sent"]).round(6)).query("duration > 0")
+        if not len(rows):
+            raise DataError(f"{run} has no job that came to its end; record a longer run")
+        recordings = tuple(tuple(own["duration"].to_list()) for _, own in rows.groupby("worker"))
+        return cls(recordings, communication=communication)
+
+    @classmethod
+    def read(cls, path: str | Path, *, communication: float = 0.0) -> Trace:
+        """A trace from a CSV file, or from the folder of a real run, as `of_run`.
+
+        The file has the header ``worker,duration``, then a line for each job, a worker's jobs in order.
+        Workers are whole numbers; the recordings are in order of these numbers, gaps closed.
+        Raises: DataError, with path and line, where the file cannot be read or a line is damaged; StoreError where a
+        folder holds no events.
+        """
+        if Path(path).is_dir():
+            return cls.of_run(path, communication=communication)
         recordings: dict[int, list[float]] = {}
         for worker, duration in _rows(checks.path("path", path)):
             recordings.setdefault(worker, []).append(duration)
@@ -66,9 +97,16 @@ class Trace(Clock):
         length = np.array([len(recording) for recording in self.recordings])
         first = np.cumsum(length) - length
 
+        @functools.lru_cache(maxsize=4096)
+        def begin(worker_tile: int) -> IntArray:
+            worker = np.arange(worker_tile * TILE, (worker_tile + 1) * TILE)
+            somewhere = for_workers(seed, worker_tile).random(TILE) * length[worker % len(length)]
+            begin: IntArray = np.where(worker < len(length), 0, somewhere.astype(np.int64))[:, None]
+            return begin
+
         def tile(worker_tile: int, job_tile: int) -> FloatArray:
             recording = np.arange(worker_tile * TILE, (worker_tile + 1) * TILE)[:, None] % len(length)
-            job = np.arange(job_tile * TILE, (job_tile + 1) * TILE)
+            job = np.arange(job_tile * TILE, (job_tile + 1) * TILE) + begin(worker_tile)
             picked: FloatArray = durations[first[recording] + job % length[recording]]
             return picked
 

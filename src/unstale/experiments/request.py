@@ -9,13 +9,14 @@ from typing import Any
 
 from unstale import clocks, methods, tasks
 from unstale.describe import Plain, describe
-from unstale.engines import Plan
+from unstale.engines import Live, Plan
+from unstale.engines.live import Patience
 from unstale.errors import StoreError
 from unstale.schedules import Recipe
 from unstale.storage import CONFIG, read_json, write_json, written
 from unstale.tasks import Task
 
-__all__ = ["CHECKPOINTS", "REQUEST", "Request", "keep_request", "plan_of", "request_of"]
+__all__ = ["CHECKPOINTS", "REQUEST", "Request", "keep_request", "live_of", "plan_of", "request_of"]
 
 REQUEST, CHECKPOINTS = "request.json", "checkpoints"
 
@@ -24,7 +25,8 @@ REQUEST, CHECKPOINTS = "request.json", "checkpoints"
 class Request:
     """A built-in task with its options, a published method, a clock with its options: each by name; and settings.
 
-    settings: the other keywords of `Plan` that are not at their defaults; lr is a `Recipe`.
+    settings: the other keywords of `Plan` that are not at their defaults; lr is a `Recipe`. engine: who computes; live:
+    how real workers are run, as `live_of` takes it.
     """
 
     task: str
@@ -33,6 +35,8 @@ class Request:
     options: Mapping[str, Any] = field(default_factory=dict)
     clock: str = "gamma"
     clock_options: Mapping[str, Any] = field(default_factory=dict)
+    engine: str = "simulate"
+    live: Mapping[str, Any] = field(default_factory=dict)
 
     def plan(self, task: Task | None = None) -> Plan:
         """The plan; ``task`` where it is there already."""
@@ -55,6 +59,13 @@ class Request:
         told = _as_given(document)
         rate = {name: value for name, value in told["settings"]["lr"].items() if name != "type"}
         return cls(**{**told, "settings": {**told["settings"], "lr": Recipe(**rate)}})
+
+
+def live_of(options: Mapping[str, Any], record: Path | None = None) -> Live:
+    """How real workers are run: max_restarts, and what else `Live` takes, at its default where not given."""
+    given = dict(options)
+    patience = {"max_restarts": given.pop("max_restarts")} if "max_restarts" in given else {}
+    return Live(patience=Patience(**patience), record=record, **given)
 
 
 def keep_request(folder: Path, request: Request) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import queue
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import singledispatchmethod
 from typing import Any
 
@@ -18,9 +19,9 @@ from unstale.engines.base import Plan
 from unstale.engines.gradients.precision import tensor_cores
 from unstale.engines.live.books import Books
 from unstale.engines.live.fleet import Arrived, Fleet, Gone, Message, Up
-from unstale.engines.live.members import Member, Patience
+from unstale.engines.live.members import Member, Patience, all_gone
 from unstale.engines.training import Training
-from unstale.errors import ArgumentError, RunError
+from unstale.errors import ArgumentError, StoreError
 from unstale.events import EventLog
 from unstale.record import Run
 from unstale.server import Server
@@ -55,7 +56,7 @@ class Conductor(Training):
         self.books = Books(self.server, log, lambda: self.now, lambda moment: moment - self._zero)
         self._stopping, self.signal = "", 0
         self._resumed: dict[int, Ticket] | None = None
-        self._halt = 0.0
+        self._halt = self._told = 0.0
         self._mark = self._listened = 0.0
         self._slow: set[int] = set()  # batches over which a worker fell silent
 
@@ -124,6 +125,7 @@ class Conductor(Training):
                     self.keep_if_due()
                     self._excuse()
             self._look_around()
+            self._tell()
             self.log.write_if_due()
         if self._stopping:
             raise KeyboardInterrupt if self._stopping == "interrupted" else StopRun
@@ -163,6 +165,8 @@ class Conductor(Training):
 
     def extras(self) -> dict[str, Any]:
         """See `Training`."""
+        with suppress(StoreError):  # then they are still in the frame, and saved with the run
+            self.log.write()
         return {"members": tuple(self._reports()), "events": self.log.frame()}
 
     def _reports(self) -> list[Plain]:
@@ -183,11 +187,7 @@ class Conductor(Training):
         if self.server.finished:
             return True
         if all(m.state == "gone" for m in self.members.values()):
-            last = "; ".join(f"worker {m.worker}: {m.failures[-1]}" for m in self.members.values() if m.failures)
-            raise RunError(
-                f"all workers are gone after {self.recorder.pushes} pushes, and none may be started again "
-                f"(max_restarts={self.patience.max_restarts}); {last or 'they were dismissed'}"
-            )
+            raise all_gone(self.members.values(), self.recorder.pushes, self.patience)
         return False
 
     def _listen(self) -> Sequence[Message]:
@@ -232,6 +232,13 @@ class Conductor(Training):
         first = ticket.batch not in self._slow
         self._slow.add(ticket.batch)
         return first
+
+    def _tell(self) -> None:
+        """Those who look on, now and then."""
+        if self.callbacks and self.clock() - self._told >= TICK:
+            self._told, stats = self.now, self.stats()
+            for callback in self.callbacks:
+                callback.on_stats(stats)
 
     # What is heard.
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from unstale import checks
+from unstale.callbacks import in_short
 from unstale.describe import Plain
+from unstale.errors import RunError
 from unstale.measure import Receipt
 from unstale.tickets import Ticket
 
-__all__ = ["Member", "Patience"]
+__all__ = ["Member", "Patience", "all_gone"]
 
 RECENT = 16  # of a worker's own durations, by which it is told that it takes too long
 DOUBLINGS = 7  # of the time before a restart
@@ -127,3 +129,20 @@ class Member:
             "late": self.late,
             "failures": list(self.failures),
         }
+
+
+def all_gone(members: Iterable[Member], pushes: int, patience: Patience) -> RunError:
+    """Why nobody is left, in one line; the tracebacks are its notes."""
+    found: dict[str, list[Member]] = {}
+    for member in members:
+        if member.failures:
+            found.setdefault(in_short(member.failures[-1]), []).append(member)
+    told = [f"worker {', '.join(str(m.worker) for m in same)}: {reason}" for reason, same in found.items()]
+    error = RunError(
+        f"all workers are gone after {pushes} pushes, and none may be started again "
+        f"(max_restarts={patience.max_restarts}); {'; '.join(told) or 'they were dismissed'}"
+    )
+    for reason, (first, *_) in found.items():
+        if first.failures[-1].strip() != reason:
+            error.add_note(f"worker {first.worker}: {first.failures[-1]}")
+    return error

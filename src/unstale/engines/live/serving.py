@@ -171,7 +171,7 @@ class Serving:
             seconds=seconds,
             cancelled=self.recorder.cancelled,
             quarantined=() if self.books is None else self.books.server.quarantined,
-            members=tuple(self._reports()),
+            members=tuple(self.members[worker].report() for worker in sorted(self.members)),
             events=self.log.frame() if self.log.next else None,
         )
         for callback in self.callbacks:
