@@ -94,7 +94,15 @@ class Settings:
         usual = {"workers": 8, "seed": 0, **recipe(made.name, made.model_name)}
         return self.changed(Request(task=task, method="dana_ga", settings=usual), None, method, **others)
 
-    def changed(self, request: Request, task: str | None, method: str | None, **others: Any) -> Request:
+    def changed(
+        self,
+        request: Request,
+        task: str | None,
+        method: str | None,
+        engine: str | None = None,
+        live: Mapping[str, Any] | None = None,
+        **others: Any,
+    ) -> Request:
         """The same with what is given here in its place."""
         clock, options = self._clock(request.clock, request.clock_options)
         given = {name: value for name, value in others.items() if value is not None}
@@ -106,6 +114,8 @@ class Settings:
             clock=clock,
             clock_options=options,
             settings={**self._over(request.settings), **given},
+            engine=engine or request.engine,
+            live={**request.live, **(live or {})},
         )
 
     def plan(self, task: Task) -> dict[str, Any]:

@@ -80,8 +80,9 @@ def _key(program: Program, operands: Operands) -> object:
 class Auto:
     """In blocks while there is little to do; compiled once that will pay for itself.
 
-    That is after so many ``elements``, counted over all pushes, those that are expected, ``pushes``, included; what
-    a push costs besides counts as ``push`` elements. A count, not a time, so that a run repeats.
+    That is after so many ``elements``; what a push costs besides counts as ``push`` elements. Where it is known how many
+    ``pushes`` there will be, these decide, and it stays: a replay may ask for points in another way. A count, not a
+    time, so that a run repeats.
     """
 
     elements: int = 2**25
@@ -103,5 +104,6 @@ class Auto:
         """See `Executor`."""
         size = operands.arrays["theta"].numel() + self.push
         self._seen += size
-        chosen = self._blocks if max(self._seen, self.pushes * size) <= self.elements else self._compiled
+        work = self.pushes * size or self._seen
+        chosen = self._blocks if work <= self.elements else self._compiled
         return chosen.run(program, operands)
