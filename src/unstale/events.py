@@ -126,7 +126,9 @@ class EventLog:
 
     def frame(self) -> pd.DataFrame:
         """All of it, one row per event."""
-        return _frame(self._rows) if self.folder is None else read_events(self.folder, self._rows)
+        if self.folder is None or not self.next:
+            return _frame(self._rows)
+        return read_events(self.folder, self._rows)
 
 
 def read_events(folder: Path, more: Iterable[Event] = ()) -> pd.DataFrame:
@@ -159,7 +161,7 @@ def read_events_of(run: Path) -> pd.DataFrame:
 def _frame(rows: Iterable[Event]) -> pd.DataFrame:
     import pandas as pd
 
-    columns = zip(*rows, strict=True)
+    columns = zip(*rows, strict=True) if (rows := list(rows)) else [()] * len(COLUMNS)
     return pd.DataFrame(
         {name: pd.Series(values, dtype=kind) for (name, kind), values in zip(COLUMNS.items(), columns, strict=True)}
     )

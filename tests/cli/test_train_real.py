@@ -102,7 +102,9 @@ def test_a_signal_ends_it_in_order(
     assert run.status == "interrupted"
     assert run.events is not None
     assert run.events["kind"].isin(["push", "exchange"]).sum() == len(run.history) > 5
-    assert said.err == f"interrupted: {len(run.history):,} pushes are saved in {tmp_path / 'run'}\n"
+    folder = tmp_path / "run"
+    kept = f"{len(run.history):,} pushes are saved in {folder}; go on with: unstale train --resume {folder}"
+    assert said.err == f"interrupted: {kept}\n"
     assert "worker" in unstale_command("show", tmp_path / "run").out
     assert workers() == []
 
@@ -120,7 +122,7 @@ def test_when_nobody_is_left_it_says_so(
     run = unstale.Run.load(tmp_path / "run")
     assert (run.status, [member["state"] for member in run.members]) == ("failed", ["gone", "gone"])
     saved, last = said.err.splitlines()
-    assert saved == f"{len(run.history):,} pushes are saved in {tmp_path / 'run'}"
+    assert saved.startswith(f"{len(run.history):,} pushes are saved in {tmp_path / 'run'}; go on with")
     assert last.startswith(f"error: all workers are gone after {len(run.history)} pushes, ")
     assert "worker 0, 1: its process was killed by SIGKILL" in last
 
@@ -128,10 +130,14 @@ def test_when_nobody_is_left_it_says_so(
 def test_a_traceback_is_told_once_and_in_full(
     unstale_command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    def broken(*_: torch.Tensor) -> torch.Tensor:
-        raise ZeroDivisionError("nothing to divide by")
+    here, task = os.getpid(), blobs()
+    sound = task.loss
 
-    task = blobs()
+    def broken(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        if os.getpid() != here:
+            raise ZeroDivisionError("nothing to divide by")
+        return sound(output, target)
+
     monkeypatch.setattr(task, "loss", broken)
     monkeypatch.setattr("unstale.tasks.get", lambda name, **_: task)
     monkeypatch.setattr("unstale.experiments.recipe", lambda *_: {"lr": unstale.Recipe(0.1)})

@@ -59,7 +59,7 @@ def test_a_plan_that_is_not_the_run_s(folder: Path) -> None:
 
 
 def test_folders_that_cannot_be_replayed(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(ArgumentError, match="plan must be given"):
+    with pytest.raises(StoreError, match="does not say how its plan was made"):
         unstale.replay(folder)
     with pytest.raises(StoreError, match="is missing"):
         unstale.replay(tmp_path, plan=plan())
@@ -104,7 +104,7 @@ def test_what_differs_is_named(folder: Path) -> None:
 def test_on_the_command_line(
     folder: Path, unstale_command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(replays, "_plan_of", lambda _: plan())
+    monkeypatch.setattr(replays, "plan_of", lambda _: plan())
     said = unstale_command("replay", folder)
     assert said.code == 0, said.err
     assert "identical: parameters, history and evaluations are the same to the bit" in said.out
@@ -116,7 +116,7 @@ def test_on_the_command_line(
     assert unstale_command("replay", folder, "--method", "gaa").code == 2
     assert unstale_command("replay", tmp_path / "nowhere").code == 2
 
-    monkeypatch.setattr(replays, "_plan_of", lambda _: plan(seed=2))
+    monkeypatch.setattr(replays, "plan_of", lambda _: plan(seed=2))
     said = unstale_command("replay", folder, "-q")
     assert (said.code, said.out, said.err) == (1, "", "")
     said = unstale_command("replay", folder)

@@ -22,7 +22,7 @@ def print_members(members: Sequence[Mapping[str, Any]], quarantined: Sequence[in
     """A line for each worker, why workers were lost, and batches that were given up. Nothing for a simulated run."""
     if not members:
         return
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
     for name in ("worker", "pushes", "mean delay", "s/gradient", "restarts", "dropped", "late", "state"):
         table.add_column(name, justify="right", no_wrap=True)
     for member in members[:_SHOWN]:

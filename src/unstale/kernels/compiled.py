@@ -80,9 +80,9 @@ def _key(program: Program, operands: Operands) -> object:
 class Auto:
     """In blocks while there is little to do; compiled once that will pay for itself.
 
-    That is after so many ``elements``; what a push costs besides counts as ``push`` elements. Where it is known how many
-    ``pushes`` there will be, these decide, and it stays: a replay may ask for points in another way. A count, not a
-    time, so that a run repeats.
+    That is after so many ``elements``; what a push costs besides counts as ``push`` elements. Where it is known how
+    many ``pushes`` there will be, these decide, and it stays: a replay may ask for points in another way. A count, not
+    a time, so that a run repeats.
     """
 
     elements: int = 2**25
