@@ -150,7 +150,7 @@ def test_two_signals_at_once_end_it_in_order(tmp_path: Path) -> None:
         process.send_signal(signal.SIGTERM)
         process.send_signal(signal.SIGINT)
         process.send_signal(signal.SIGCONT)
-        out, err = process.communicate(timeout=120)
+        _, err = process.communicate(timeout=120)
     assert process.returncode in (128 + signal.SIGINT, 128 + signal.SIGTERM), err
     assert not err
 
