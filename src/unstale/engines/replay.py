@@ -122,6 +122,11 @@ class _Replay(Training):
 class _Repeat(_Replay):
     """Call by call."""
 
+    def _hold(self, worker: int, ticket: Ticket | None) -> None:
+        # What a worker had last is what a push that comes twice is told by.
+        if ticket is not None:
+            self._out[worker] = ticket
+
     def _pull(self, event: Event) -> None:
         ticket = self.server.pull(event.worker)
         self._same(event, "ticket", event.ticket, -1 if ticket is None else ticket.number)

@@ -1,7 +1,6 @@
 """A process that has imported what workers need, and forks one when it is asked to: in milliseconds, not seconds.
 
-``python -m unstale.engines.live``. It computes nothing itself, so nothing of torch's is at work in it when it
-forks. There is one for each process that trains, started when it is first needed; it dies with that process, and its
+It computes nothing itself, so nothing of torch's is at work in it when it forks. There is one for each process that trains, started when it is first needed; it dies with that process, and its
 workers die with it.
 """
 
@@ -18,6 +17,7 @@ import struct
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from queue import SimpleQueue
 
 __all__ = ["Nursery", "main", "nursery"]
@@ -27,6 +27,11 @@ REQUEST = struct.Struct("<cq")
 REPORT = struct.Struct("<qi")
 """A worker has ended: its token, and the status as of `os.waitpid`; or could not be forked, and minus the errno."""
 _PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
+_PACKAGES = Path(__file__).parents[3]
+_RUN = (
+    "import sys; sys.path.append(sys.argv[3]); from unstale.engines.live.nursery import main; "
+    "sys.exit(main(int(sys.argv[1]), int(sys.argv[2])))"
+)
 _DESCRIPTORS = 5  # channel, setup, block, standard output and error
 
 
@@ -41,7 +46,8 @@ class Nursery:
         self._socket = mine
         self._reports = select.poll()  # not select(), which knows the first 1024 descriptors only
         self._reports.register(mine, select.POLLIN)
-        command = [sys.executable, "-m", "unstale.engines.live", str(os.getpid()), str(theirs.fileno())]
+        # Nothing in the current folder can be taken for a module; this package is found wherever it was found here.
+        command = [sys.executable, "-P", "-c", _RUN, str(os.getpid()), str(theirs.fileno()), str(_PACKAGES)]
         # More threads than one when it forks would be asking for trouble.
         environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
         # A group of its own: Ctrl-C at a terminal is the trainer's to handle.
