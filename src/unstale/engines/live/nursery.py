@@ -1,7 +1,7 @@
 """A process that has imported what workers need, and forks one when it is asked to: in milliseconds, not seconds.
 
-It computes nothing itself, so nothing of torch's is at work in it when it forks. There is one for each process that trains, started when it is first needed; it dies with that process, and its
-workers die with it.
+It computes nothing itself, so nothing of torch's is at work in it when it forks. There is one for each process that
+trains, started when it is first needed; it dies with that process, and its workers die with it.
 """
 
 from __future__ import annotations
