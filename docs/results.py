@@ -73,7 +73,7 @@ def _index() -> None:
     lines = []
     for page in sorted(ROOT.glob("*/README.md")):
         title = page.read_text("utf-8").partition("\n")[0].lstrip("# ").removesuffix(", reproduced")
-        name, _, scale = page.parent.name.partition("-")
+        name, _, scale = page.parent.name.rpartition("-")
         lines.append(f"| [{page.parent.name}]({page.parent.name}/README.md) | {name}, on {scale} | {title} |")
     (ROOT / "README.md").write_text(INDEX + "\n".join(lines) + "\n", "utf-8")
 
