@@ -35,7 +35,7 @@ def test_nan_always_is_quarantined(tmp_path: Path) -> None:
 def test_nan_raises_where_it_should(tmp_path: Path) -> None:
     live = started(Faulty(blobs(), 5, inject.is_nan, tmp_path), on_nonfinite="raise")
     with pytest.raises(unstale.errors.NonFiniteError, match="on batch 5"):
-        live.result(60)
+        live.result(900)
 
 
 def test_nan_is_applied_where_it_should(tmp_path: Path) -> None:

@@ -160,7 +160,7 @@ def test_when_all_are_gone_the_run_fails_and_says_why() -> None:
         inside(lambda fleet, ms: [Gone(m.worker, f"no luck ({m.worker})") for m in ms]), plan()
     )
     with pytest.raises(unstale.errors.RunError, match=r"all workers are gone after 0 pushes.*no luck \(1\)"):
-        live.result(60)
+        live.result(900)
     fleet = live._conductor.fleet
     assert isinstance(fleet, Inside)
     assert fleet.starts == 2 * (1 + 3)

@@ -156,7 +156,7 @@ def test_all_workers_gone_ends_the_run_with_the_reason() -> None:
 
     live = started(at=Hopeless(), patience=unstale.Patience(max_restarts=0))
     with pytest.raises(unstale.errors.RunError, match=r"all workers are gone after 2 pushes.*SIGKILL"):
-        live.result(60)
+        live.result(900)
 
 
 class CannotStart:
@@ -178,7 +178,7 @@ def test_workers_that_cannot_start_say_why_and_do_not_try_for_ever() -> None:
     at = At()
     live = started(task, at=at, patience=unstale.Patience(back_off=0.01, max_restarts=1))
     with pytest.raises(unstale.errors.RunError, match="only_on_the_server"):
-        live.result(60)
+        live.result(900)
     assert len(at.incidents) == 4
     assert all("Traceback" in reason for _, reason in at.incidents)
 

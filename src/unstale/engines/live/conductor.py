@@ -316,6 +316,7 @@ class Conductor(Training):
 
     def _launch(self, worker: int) -> None:
         self.members[worker].become("starting", self.clock())
+        self.members[worker].durations.clear()  # its first gradient may take as long as anybody's first
         self.fleet.start(worker)
 
     def _expire(self, member: Member) -> None:
