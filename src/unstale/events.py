@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -115,7 +115,9 @@ class EventLog:
 
     def frame(self) -> pd.DataFrame:
         """All of it, one row per event."""
-        return _frame(self._rows) if self.folder is None else read_events(self.folder, self._rows)
+        if self.folder is None or not self.next:
+            return _frame(self._rows)
+        return read_events(self.folder, self._rows)
 
 
 def read_events(folder: Path, more: Iterable[Event] = ()) -> pd.DataFrame:
@@ -145,10 +147,10 @@ def read_events_of(run: Path) -> pd.DataFrame:
     return read_events(run / EVENTS if (run / EVENTS).is_dir() else run)
 
 
-def _frame(rows: Iterable[Event]) -> pd.DataFrame:
+def _frame(rows: Sequence[Event]) -> pd.DataFrame:
     import pandas as pd
 
-    columns = zip(*rows, strict=True)
+    columns: Iterable[Any] = zip(*rows, strict=True) if rows else ((),) * len(COLUMNS)
     return pd.DataFrame(
         {name: pd.Series(values, dtype=kind) for (name, kind), values in zip(COLUMNS.items(), columns, strict=True)}
     )
