@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -158,10 +158,10 @@ def read_events_of(run: Path) -> pd.DataFrame:
     return read_events(run / EVENTS if (run / EVENTS).is_dir() else run)
 
 
-def _frame(rows: Iterable[Event]) -> pd.DataFrame:
+def _frame(rows: Sequence[Event]) -> pd.DataFrame:
     import pandas as pd
 
-    columns = zip(*rows, strict=True) if (rows := list(rows)) else [()] * len(COLUMNS)
+    columns: Iterable[Any] = zip(*rows, strict=True) if rows else ((),) * len(COLUMNS)
     return pd.DataFrame(
         {name: pd.Series(values, dtype=kind) for (name, kind), values in zip(COLUMNS.items(), columns, strict=True)}
     )

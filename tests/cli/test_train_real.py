@@ -19,7 +19,7 @@ from unstale.cli.members import print_members
 from unstale.engines.live.nursery import nursery
 from unstale.events import read_events
 
-HEAD = ["worker", "pushes", "mean", "delay", "s/gradient", "restarts", "dropped", "late", "state"]
+HEAD = ["worker", "pushes", "delay", "seconds", "restarts", "dropped", "late", "state"]
 LONG = ("quadratic", "--engine", "processes", "-n", "2", "--epochs", "100000")
 
 

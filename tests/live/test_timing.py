@@ -11,6 +11,7 @@ import pytest
 import unstale
 from tests.engines.problems import blobs
 from tests.live.logs import crashed
+from unstale.events import COLUMNS, EventLog
 from unstale.timing import jobs, timeline
 
 
@@ -91,3 +92,19 @@ def test_a_real_run_saves_its_timeline(tmp_path: Path) -> None:
         times = [time for _, begin, end in found for time in (begin, end)]
         assert times == pytest.approx(sorted(times), abs=2e-6)  # one thing after the other
         assert times[-1] <= run.events["time"].max() + 1e-6
+
+
+def test_a_run_that_fails_before_anything_happens_says_why(tmp_path: Path) -> None:
+    """And not that its log is empty."""
+    for log in (EventLog(), EventLog(tmp_path / "events")):
+        assert list(log.frame().columns) == list(COLUMNS)
+        assert len(log.frame()) == 0
+        assert len(jobs(log.frame())) == 0
+
+    def broken(*_: Any) -> Any:
+        raise ZeroDivisionError("nothing to evaluate")
+
+    task = blobs()
+    task.loss = broken
+    with pytest.raises(ZeroDivisionError, match="nothing to evaluate"):
+        unstale.train(task, "asgd", 2, engine="processes", record=tmp_path / "run")

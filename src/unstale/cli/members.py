@@ -19,11 +19,14 @@ _COUNTS = ("pushes", "restarts", "dropped", "late")
 
 
 def print_members(members: Sequence[Mapping[str, Any]], quarantined: Sequence[int]) -> None:
-    """A line for each worker, why workers were lost, and batches that were given up. Nothing for a simulated run."""
+    """A line for each worker, why workers were lost, and batches that were given up. Nothing for a simulated run.
+
+    delay: the mean one; seconds: what a gradient took of late, sending included.
+    """
     if not members:
         return
-    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
-    for name in ("worker", "pushes", "mean delay", "s/gradient", "restarts", "dropped", "late", "state"):
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+    for name in ("worker", "pushes", "delay", "seconds", "restarts", "dropped", "late", "state"):
         table.add_column(name, justify="right", no_wrap=True)
     for member in members[:_SHOWN]:
         style = "yellow" if member["failures"] else ""
