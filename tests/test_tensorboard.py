@@ -79,7 +79,10 @@ def test_on_the_command_line(writers: list[Writer], unstale_command: Command, tm
     assert writers[0].folder == str(tmp_path / "run" / "tensorboard")
     assert writers[0].scalars["test/score"]
     said = unstale_command("train", "digits", "--tensorboard", *SMALL)
-    assert (said.code, said.err) == (2, "error: --tensorboard needs a folder to write to; add --out FOLDER\n")
+    assert (said.code, said.err) == (
+        2,
+        "error: --tensorboard must come with --out, a folder to write to, got it alone; add --out FOLDER\n",
+    )
 
 
 def test_wrong_use(writers: list[Writer], tmp_path: Path) -> None:

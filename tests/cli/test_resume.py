@@ -222,7 +222,7 @@ def test_checkpoints_need_a_folder_and_a_run_a_task(unstale_command: Command) ->
     said = unstale_command("train", "digits", "--checkpoint-every", "5")
     assert (said.code, said.err) == (
         2,
-        "error: --checkpoint-every must come with --out, got 5 alone; add --out FOLDER\n",
+        "error: --checkpoint-every must come with --out, a folder to write to, got it alone; add --out FOLDER\n",
     )
     said = unstale_command("train")
     assert said.code == 2

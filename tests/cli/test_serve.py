@@ -30,4 +30,4 @@ def test_a_folder_with_results_is_left_alone(unstale_command: Command, tmp_path:
     (tmp_path / "events").mkdir()
     said = unstale_command("serve", "--out", tmp_path)
     assert said.code == 2
-    assert "holds the events of a run already" in said.err
+    assert "holds a run that did not end already" in said.err
