@@ -53,6 +53,7 @@ def state(value: float = 1.0) -> dict[str, Any]:
     return {"theta": torch.full((5,), value), "now": value, "jobs": [1, 2]}
 
 
+@settings(deadline=None)
 @given(PLAIN)
 def test_plain_values_of_every_kind_come_back(value: Any) -> None:
     document, tensors = pack(value)
@@ -60,7 +61,7 @@ def test_plain_values_of_every_kind_come_back(value: Any) -> None:
     assert same(unpack(json.loads(json.dumps(document, allow_nan=False)), tensors.__getitem__), value)
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(
     st.lists(
         st.sampled_from(

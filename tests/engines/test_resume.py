@@ -233,6 +233,18 @@ def test_an_interrupted_evaluation_is_made_again(tmp_path: Path, monkeypatch: py
     assert equal(trained(resume=tmp_path), whole)
 
 
+def test_a_last_evaluation_draws_the_same_random_numbers(tmp_path: Path) -> None:
+    """Recalibration runs the model in training, and nothing is computed between the checkpoint and it."""
+
+    def dropping() -> nn.Module:
+        return nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.BatchNorm1d(8), nn.Linear(8, 3))
+
+    plan: dict[str, Any] = {"task": blobs(dropping), "batch_norm": "recalibrate", "strategy": "sequential"}
+    whole = trained(checkpoints=every(tmp_path, 1), **plan)
+    assert numbers(tmp_path)[-1] == len(whole.history)
+    assert equal(trained(resume=tmp_path, **plan), whole)
+
+
 def test_a_finished_run_is_finished_again(tmp_path: Path) -> None:
     whole = trained(checkpoints=every(tmp_path, 5))
     assert equal(trained(resume=tmp_path), whole)
