@@ -29,19 +29,32 @@ ray = pytest.importorskip("ray")
 PACE = Gamma(mean=0.02, cv=0.5)
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Any]:
-    """Two nodes."""
+def nodes(tries: int = 3) -> Any:
+    """Two of them, on this machine. Ray gives each half a minute to start, which a loaded machine may not have."""
     from ray.cluster_utils import Cluster
 
-    made = Cluster(
-        initialize_head=True, head_node_args={"num_cpus": 4, "resources": {"slot": 2}, "include_dashboard": False}
-    )
-    made.add_node(num_cpus=4)
+    head: dict[str, Any] = {"num_cpus": 4, "resources": {"slot": 2}, "include_dashboard": False}
+    for _ in range(tries):
+        made = Cluster()
+        try:
+            made.add_node(**head)
+            made.add_node(num_cpus=4)
+        except Exception as error:  # Ray raises just that
+            made.shutdown()  # type: ignore[no-untyped-call]
+            reason = str(error)
+        else:
+            return made
+    return pytest.skip(f"Ray does not start here, tried {tries} times: {reason}")
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """Ray, on two nodes."""
+    made = nodes()
     ray.init(address=made.address, log_to_driver=False, logging_level="ERROR")
     yield made
     ray.shutdown()
-    made.shutdown()  # type: ignore[no-untyped-call]
+    made.shutdown()
 
 
 def run(method: str | Method, workers: int, at: At | None = None, **changes: Any) -> unstale.Run:
@@ -129,18 +142,20 @@ def test_a_node_is_lost_and_training_goes_on(cluster: Any) -> None:
     """With a barrier, so that all three are there before, and none is waited for after."""
     node = cluster.add_node(num_cpus=0, resources={"slot": 1})
     lost = At({6}, lambda live, worker: cluster.remove_node(node, allow_graceful=False))
-    real = run("sync", 3, lost, resources_per_worker={"slot": 1}, patience=unstale.Patience(max_restarts=0))
+    long: dict[str, Any] = {"epochs": 60}  # for it takes Ray a while to notice
+    given: dict[str, Any] = {"resources_per_worker": {"slot": 1}, "patience": unstale.Patience(max_restarts=0)}
+    real = run("sync", 3, lost, pace=Gamma(mean=0.05, cv=0.1), **given, **long)
     assert told(real, "state").count("gone") == 1
     assert real.status == "finished"
     assert real.events is not None
-    assert equal(real, repeat(plan("sync", 3), real.events))
+    assert equal(real, repeat(plan("sync", 3, **long), real.events))
 
 
 def test_two_servers_and_a_killed_actor_are_replayed_to_the_bit(cluster: Any) -> None:
     """By one server: the parameters are the same however they are split."""
     at = At({5}, kill)
-    settings: dict[str, Any] = {"epochs": 6, "executor": "blocks", "pace": PACE}
-    real = run("dana_ga", 2, at, task=blobs(normed), servers=2, **settings)
+    settings: dict[str, Any] = {"epochs": 6, "executor": "blocks"}
+    real = run("dana_ga", 2, at, task=blobs(normed), servers=2, pace=PACE, **settings)
     assert at.incidents
     assert real.events is not None
     again = repeat(Plan(task=blobs(normed), method=get("dana_ga"), workers=2, **{**SMALL, **settings}), real.events)
@@ -165,7 +180,7 @@ def test_what_cannot_be_split_is_refused_before_anything_starts() -> None:
 def test_what_is_for_ray_is_refused_elsewhere() -> None:
     given: dict[str, Any] = {"address": "auto", "servers": 2, "resources_per_worker": {"CPU": 1}}
     for name in given:
-        with pytest.raises(ArgumentError, match=f"{name} is for engine='ray'"):
+        with pytest.raises(ArgumentError, match=f"{name} is for engine 'ray'"):
             unstale.launch(blobs(), "asgd", 1, **{name: given[name]})
 
 

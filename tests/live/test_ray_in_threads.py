@@ -148,4 +148,4 @@ def test_the_command_line(ray: FakeRay, capsys: pytest.CaptureFixture[str]) -> N
     with pytest.raises(SystemExit) as ended:
         main(["train", "digits", "--servers", "2", *small])
     assert ended.value.code != 0
-    assert "servers is for real workers, but engine is 'simulate'" in " ".join(capsys.readouterr().err.split())
+    assert "--servers is for real workers, but --engine is 'simulate'" in " ".join(capsys.readouterr().err.split())
