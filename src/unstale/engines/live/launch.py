@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from concurrent import futures
 from concurrent.futures import Future
 from contextlib import closing, contextmanager
 from functools import partial
@@ -62,6 +63,11 @@ class Background:
     def done(self) -> bool:
         """Whether it has ended, in whatever way."""
         return self._run.done()
+
+    def wait(self, seconds: float | None = None) -> bool:
+        """Until it has ended, or for so many seconds; answers whether it has."""
+        futures.wait([self._run], seconds)
+        return self.done
 
     def result(self, timeout: float | None = None) -> Run:
         """The run, when it has ended.
@@ -145,6 +151,9 @@ class LiveRun(Background):
 def conducted(live: Background) -> Run:
     """Wait for a run; a signal to end ends it in order, a second one at once."""
     with _signals(live.interrupt):
+        # A signal that another thread took is handled when this one wakes.
+        while not live.done:
+            live.wait(0.2)
         return live.result()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent import futures
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -62,7 +61,7 @@ class Served(Background):
     ) -> None:
         if not self.done:
             self.stop()
-        futures.wait([self._run])
+        self.wait()
 
 
 def serve(
