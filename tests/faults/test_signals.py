@@ -125,7 +125,7 @@ def test_a_signal_ends_a_run_in_order(number: int, tmp_path: Path) -> None:
         out, err = process.communicate(timeout=900)
     assert process.returncode == 128 + number, err
     assert out.split()[:3] == ["eight", "interrupted", str(int(number))]
-    assert 9 <= int(out.split()[3]) <= 9 + 3
+    assert 9 <= int(out.split()[3]) < 9 + 100  # of an endless one; a loaded machine takes its time
     assert not err
 
 
