@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -72,10 +74,14 @@ def told(real: unstale.Run, name: str) -> list[Any]:
     return [member[name] for member in members]
 
 
-def kill(live: unstale.LiveRun, worker: int) -> None:
+def ray_fleet(live: unstale.LiveRun) -> RayFleet:
     fleet = live._conductor.fleet
     assert isinstance(fleet, RayFleet)
-    os.kill(fleet.process(worker), signal.SIGKILL)
+    return fleet
+
+
+def kill(live: unstale.LiveRun, worker: int) -> None:
+    os.kill(ray_fleet(live).process(worker), signal.SIGKILL)
 
 
 class Kept(RayFleet):
@@ -141,14 +147,26 @@ def _unlucky() -> torch.nn.Module:
 def test_a_node_is_lost_and_training_goes_on(cluster: Any) -> None:
     """With a barrier, so that all three are there before, and none is waited for after."""
     node = cluster.add_node(num_cpus=0, resources={"slot": 1})
-    lost = At({6}, lambda live, worker: cluster.remove_node(node, allow_graceful=False))
-    long: dict[str, Any] = {"epochs": 60}  # for it takes Ray a while to notice
-    given: dict[str, Any] = {"resources_per_worker": {"slot": 1}, "patience": unstale.Patience(max_restarts=0)}
-    real = run("sync", 3, lost, pace=Gamma(mean=0.05, cv=0.1), **given, **long)
+
+    def lose(live: unstale.LiveRun, worker: int) -> None:
+        processes = [ray_fleet(live).process(n) for n in range(3)]
+        cluster.remove_node(node, allow_graceful=False)
+        end = time.monotonic() + 90
+        while all(map(alive, processes)) and time.monotonic() < end:
+            time.sleep(0.05)
+
+    patience = unstale.Patience(max_restarts=0, floor=60.0)
+    real = run("sync", 3, At({6}, lose), resources_per_worker={"slot": 1}, patience=patience)
     assert told(real, "state").count("gone") == 1
     assert real.status == "finished"
     assert real.events is not None
-    assert equal(real, repeat(plan("sync", 3, **long), real.events))
+    assert equal(real, repeat(plan("sync", 3), real.events))
+
+
+def alive(process: int) -> bool:
+    """And not only waiting to be buried."""
+    status = Path(f"/proc/{process}/status")
+    return status.exists() and "State:\tZ" not in status.read_text("ascii", "replace")
 
 
 def test_two_servers_and_a_killed_actor_are_replayed_to_the_bit(cluster: Any) -> None:
@@ -164,9 +182,7 @@ def test_two_servers_and_a_killed_actor_are_replayed_to_the_bit(cluster: Any) ->
 
 def test_a_server_that_dies_ends_the_run(cluster: Any) -> None:
     def end(live: unstale.LiveRun, worker: int) -> None:
-        fleet = live._conductor.fleet
-        assert isinstance(fleet, RayFleet)
-        fleet.cluster.kill(fleet._places[1].server)
+        ray_fleet(live).cluster.kill(ray_fleet(live)._places[1].server)
 
     with pytest.raises(RunError, match="a server of 2 is lost"):
         run("asgd", 1, At({3}, end), servers=2, epochs=20)
