@@ -4,13 +4,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check format docs readme bench clean
+.PHONY: demo test test-all check format docs readme bench clean
 
 demo: $(STAMP)  ## compare every method on scikit-learn's digits, into demo/
 	$(BIN)/unstale compare digits --out demo
 
-test: $(STAMP)  ## the whole test suite
-	$(BIN)/python -m pytest -n 2
+test: $(STAMP)  ## the test suite; test-all has those on a real Ray cluster, and long ones, too
+	$(BIN)/python -m pytest -n 3 --dist worksteal
+
+test-all: $(STAMP)
+	$(BIN)/python -m pytest -n 2 -m "slow or not slow"
 
 check: $(STAMP)  ## lint, format and types
 	$(BIN)/ruff check .

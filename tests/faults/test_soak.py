@@ -12,6 +12,8 @@ import pytest
 from tests.faults.inject import At, ended, started
 from tests.faults.soak import soak
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("method", ["dana_ga", "sync"])
 def test_random_kills_lose_nothing(method: str) -> None:

@@ -28,6 +28,7 @@ from unstale.methods import Method, get
 # Ray reads it when it is imported: a busy machine takes longer than its 60 seconds.
 os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")
 ray = pytest.importorskip("ray")
+pytestmark = pytest.mark.slow
 PACE = Gamma(mean=0.02, cv=0.5)
 
 
