@@ -168,7 +168,8 @@ def test_nothing_outlives_a_killed_trainer(stopped: bool, tmp_path: Path) -> Non
 
 
 def test_a_script_may_end_without_waiting_for_its_run(tmp_path: Path) -> None:
-    text = HEAD + (
+    large = "nn.Sequential(nn.Linear(4, 30000), nn.Linear(30000, 3))"  # so that its thread is at work in torch
+    text = HEAD.replace("nn.Linear(4, 3)", large) + (
         "how.pop('engine')\nlive = unstale.launch(task, 'dana_ga', epochs=10**5, **how)\n"
         "while live.stats()['pushes'] < 8: pass\nprint('bye')\n"
     )

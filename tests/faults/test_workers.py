@@ -103,13 +103,13 @@ def test_a_silent_worker_that_goes_on_is_late_and_works_on(tmp_path: Path) -> No
                     os.kill(fleet.process(member.worker), signal.SIGCONT)
 
     at = Continue()
-    task = Faulty(blobs(), 5, inject.stops, tmp_path)
-    run = ended(started(task, at=at, epochs=20, pace=PACE, patience=HASTY), 160)
+    task = Faulty(blobs(), 160, inject.stops, tmp_path)
+    run = ended(started(task, at=at, epochs=40, pace=PACE, patience=HASTY), 320)
     assert run.history["outcome"].to_list().count("late") == 1
     assert not at.incidents
     assert sum(about(run, worker)["late"] for worker in range(2)) == 1
     assert run.events is not None
-    assert repeat(plan(task, epochs=20), run.events).score == run.score
+    assert repeat(plan(task, epochs=40), run.events).score == run.score
 
 
 def test_a_slow_worker_is_waited_for(tmp_path: Path) -> None:

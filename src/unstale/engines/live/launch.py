@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -58,6 +59,13 @@ class Background:
         # Workers die with the thread that started them, so this one has to live as long as they do.
         self._thread = threading.Thread(target=self._work, name="unstale-live", daemon=True)
         self._thread.start()
+        atexit.register(self._abandon)
+
+    def _abandon(self) -> None:
+        """Python ends, and would end a thread in the middle of whatever it is at, which torch answers with an abort."""
+        for _ in range(2):
+            self.stop()
+        self._thread.join()
 
     @property
     def done(self) -> bool:
@@ -116,6 +124,7 @@ class Background:
         else:
             ended = partial(self._run.set_result, run)
         torch.set_num_threads(threads)
+        atexit.unregister(self._abandon)
         ended()  # not before its workers are gone
 
     def interrupt(self, number: int = signal.SIGINT) -> None:
