@@ -6,6 +6,7 @@ Prints what happened; fails if a law is broken, or memory or descriptors grow.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import random
 import signal
@@ -36,8 +37,9 @@ class RandomKills(At):
         self.descriptors.append(len(list(Path("/proc/self/fd").iterdir())))
         up = [worker for worker, member in fleet._members.items() if member.process]
         if self.left and up and self.random.random() < self.chance:
-            self.left -= 1
-            os.kill(fleet.process(self.random.choice(up)), self.random.choice([signal.SIGKILL, signal.SIGSEGV]))
+            with contextlib.suppress(ProcessLookupError):  # it died of the kill before, which is not heard of yet
+                os.kill(fleet.process(self.random.choice(up)), self.random.choice([signal.SIGKILL, signal.SIGSEGV]))
+                self.left -= 1
 
 
 def soak(kills: int, epochs: int, workers: int = 3, seed: int = 0, method: str = "dana_ga") -> RandomKills:
