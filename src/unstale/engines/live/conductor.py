@@ -6,7 +6,6 @@ the log, in the order in which it was made.
 
 from __future__ import annotations
 
-import queue
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -20,6 +19,7 @@ from unstale.engines.gradients.precision import tensor_cores
 from unstale.engines.live.books import Books
 from unstale.engines.live.fleet import Arrived, Fleet, Gone, Message, Up
 from unstale.engines.live.members import Member, Patience, all_gone
+from unstale.engines.live.steered import TICK, Steered
 from unstale.engines.training import Training
 from unstale.errors import ArgumentError, StoreError
 from unstale.events import EventLog
@@ -29,11 +29,8 @@ from unstale.tickets import Ticket
 
 __all__ = ["Conductor"]
 
-TICK = 1.0  # seconds; the longest wait without a look around
-KEPT = 3  # reasons of failures, for each worker
 
-
-class Conductor(Training):
+class Conductor(Training, Steered):
     """Drives a run: hears of workers, calls the server, notes what happened, and does what is asked of it meanwhile."""
 
     def __init__(
@@ -47,46 +44,20 @@ class Conductor(Training):
         server: Callable[..., Server] = Server,
     ) -> None:
         super().__init__(plan, callbacks, server)
-        self.patience, self.log = patience, log
-        self.engine = engine
-        self.members: dict[int, Member] = {}
-        self.asked: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self.fleet = fleet(plan, self.server)
-        self._zero = time.monotonic()
-        self.books = Books(self.server, log, lambda: self.now, lambda moment: moment - self._zero)
-        self._stopping, self.signal = "", 0
+        self.log, self.engine = log, engine
+        self.fleet: Fleet = fleet(plan, self.server)
+        self.steer(patience)
+        self.books = Books(self.server, log, lambda: self.now, self._since_start)
         self._resumed: dict[int, Ticket] | None = None
-        self._halt = self._told = 0.0
-        self._mark = self._listened = 0.0
+        self._told = self._mark = self._listened = 0.0
         self._slow: set[int] = set()  # batches over which a worker fell silent
 
     # What others ask, from their threads: it is done between two pushes.
 
-    def ask(self, what: Callable[[], None]) -> None:
-        """Have it done by the thread that conducts."""
-        self.asked.put(what)
-        self.fleet.wake()
-
-    def stop(self, how: str = "stopped", number: int = 0) -> None:
-        """Let gradients that are under way arrive, for as long as the grace lasts, and end. Again: end at once.
-
-        ``how``: "stopped", or "interrupted" by signal ``number``.
-        """
-        self._halt = self.clock() + (0.0 if self._stopping else self.patience.grace)
-        self._stopping, self.signal = self._stopping or how, self.signal or number
-
-    def stats(self) -> dict[str, Plain]:
-        """How it goes."""
-        seconds = self.clock()
-        alive = sum(m.state not in ("down", "gone") for m in self.members.values())
-        return {
-            "seconds": seconds,
-            "progress": self.server.progress,
-            "pushes": self.recorder.pushes,
-            "pushes_per_second": self.recorder.pushes / seconds if seconds else 0.0,
-            "alive": alive,
-            "workers": self._reports(),
-        }
+    @property
+    def progress(self) -> float:
+        """See `Steered`."""
+        return self.server.progress
 
     def scale(self, workers: int) -> None:
         """Have so many workers: new ones are started, or the ones with the highest numbers finish and leave."""
@@ -158,19 +129,11 @@ class Conductor(Training):
             raise ArgumentError("checkpoints must be given when a run is launched, to write one, got none")
         self._keeper.keep(self)
 
-    def clock(self) -> float:
-        """Seconds since the start; also the time of what is recorded now."""
-        self.now = time.monotonic() - self._zero
-        return self.now
-
     def extras(self) -> dict[str, Any]:
         """See `Training`."""
         with suppress(StoreError):  # then they are still in the frame, and saved with the run
             self.log.write()
         return {"members": tuple(self._reports()), "events": self.log.frame()}
-
-    def _reports(self) -> list[Plain]:
-        return [self.members[worker].report() for worker in sorted(self.members)]
 
     def close(self) -> None:
         """End the fleet."""
@@ -181,9 +144,8 @@ class Conductor(Training):
         return {"strategy": "sequential", "strategy_reason": "as each worker computes"}
 
     def _over(self) -> bool:
-        busy = [m for m in self.members.values() if m.state == "busy"]
         if self._stopping:
-            return not busy or self.clock() > self._halt
+            return self._may_end()
         if self.server.finished:
             return True
         if all(m.state == "gone" for m in self.members.values()):
@@ -206,10 +168,6 @@ class Conductor(Training):
         if (absent := self._mark - before - waited) > TICK:
             for member in self.members.values():
                 member.excuse(absent, self._mark)
-
-    def _do_what_is_asked(self) -> None:
-        while not self.asked.empty():
-            self.asked.get()()
 
     def _look_around(self) -> None:
         """At those who should have been heard of."""
@@ -329,9 +287,7 @@ class Conductor(Training):
         """A worker is no more, or not to be trusted: its batch goes back, and it is started again, up to a limit."""
         self.whole = True
         self.fleet.kill(member.worker)
-        member.failures = [*member.failures, reason][-KEPT:]
-        for callback in self.callbacks:
-            callback.on_incident(member.worker, reason)
+        self._note_failure(member, reason)
         self._depart(member.worker, failed=True)
         again = member.restarts < self.patience.max_restarts and not member.leaving and not self._stopping
         member.restarts += again

@@ -12,7 +12,7 @@ from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -21,6 +21,7 @@ from unstale.checkpoint import Checkpoints
 from unstale.describe import Plain
 from unstale.engines.allocator import memory_kept
 from unstale.engines.live.conductor import Conductor
+from unstale.engines.live.steered import Steered
 from unstale.errors import Interrupted, RunError
 from unstale.record import Run
 
@@ -29,31 +30,10 @@ __all__ = ["Background", "LiveRun", "conducted"]
 T = TypeVar("T")
 
 
-class Conducts(Protocol):
-    """What goes on in a thread; all but `ask` belongs to that."""
-
-    signal: int
-
-    def run(self) -> Run:
-        """To the end, or as far as it gets."""
-
-    def ask(self, what: Callable[[], None]) -> None:
-        """From any thread: have it done between two pushes."""
-
-    def stop(self, how: str = "stopped", number: int = 0) -> None:
-        """End soon; the second time at once."""
-
-    def stats(self) -> dict[str, Plain]:
-        """How it goes."""
-
-    def close(self) -> None:
-        """Leave nothing behind."""
-
-
 class Background:
     """A training that goes on in a thread of its own until all is trained, or until it is stopped."""
 
-    def __init__(self, conductor: Conducts) -> None:
+    def __init__(self, conductor: Steered) -> None:
         self._conductor = conductor
         self._run: Future[Run] = Future()
         # Workers die with the thread that started them, so this one has to live as long as they do.

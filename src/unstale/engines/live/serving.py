@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import queue
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import singledispatchmethod
 from pathlib import Path
 from typing import Any
@@ -12,15 +10,14 @@ from typing import Any
 from torch import nn
 
 from unstale.callbacks import Callback, StopRun
-from unstale.describe import Plain
 from unstale.engines.base import versions
 from unstale.engines.evaluate import named_tensors
 from unstale.engines.live.books import Books
 from unstale.engines.live.callers import Callers, Heard
-from unstale.engines.live.conductor import KEPT, TICK
 from unstale.engines.live.fleet import Arrived, Asked, Gone, Up
 from unstale.engines.live.likeness import Likeness
 from unstale.engines.live.members import Member, Patience
+from unstale.engines.live.steered import TICK, Steered
 from unstale.engines.live.terms import Terms
 from unstale.errors import ArgumentError, Interrupted
 from unstale.events import EventLog
@@ -31,7 +28,7 @@ from unstale.tickets import Ticket
 __all__ = ["Serving"]
 
 
-class Serving:
+class Serving(Steered):
     """Hears of scripts, calls the server, and notes what happened. Starts none, and restarts none."""
 
     def __init__(
@@ -43,45 +40,18 @@ class Serving:
         callbacks: tuple[Callback, ...] = (),
         model: nn.Module | None = None,
     ) -> None:
-        self.terms, self.patience, self.log, self.callbacks = terms, patience, log, callbacks
-        self.members: dict[int, Member] = {}
+        self.terms, self.log, self.callbacks = terms, log, callbacks
+        self.steer(patience)
         self.books: Books | None = None
         self.recorder = Recorder()
-        self.asked: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self.signal, self._failure = 0, ""
+        self._failure = ""
         self.now = 0.0
         self._asking: set[int] = set()
         self._begun = False
-        self._stopping, self._halt = "", 0.0
-        self._started = time.monotonic()
         if model is not None:
             likeness = Likeness.of(model)
             self._take_over(likeness, likeness.twin(model))
-        self.fleet = Callers(path)
-
-    # What others ask, from their threads: it is done between two pushes.
-
-    def ask(self, what: Callable[[], None]) -> None:
-        """See `Conducts`."""
-        self.asked.put(what)
-        self.fleet.wake()
-
-    def stop(self, how: str = "stopped", number: int = 0) -> None:
-        """See `Conductor.stop`."""
-        self._halt = self.clock() + (0.0 if self._stopping else self.patience.grace)
-        self._stopping, self.signal = self._stopping or how, number
-
-    def stats(self) -> dict[str, Plain]:
-        """How it goes."""
-        seconds = self.clock()
-        return {
-            "seconds": seconds,
-            "progress": 0.0 if self.books is None else self.books.server.progress,
-            "pushes": self.recorder.pushes,
-            "pushes_per_second": self.recorder.pushes / seconds if seconds else 0.0,
-            "alive": sum(member.state != "gone" for member in self.members.values()),
-            "workers": self._reports(),
-        }
+        self.fleet: Callers = Callers(path)
 
     # The loop.
 
@@ -106,19 +76,19 @@ class Serving:
             raise Interrupted(run)
         return run
 
-    def clock(self) -> float:
-        """Seconds since the start; also the time of what is recorded now."""
-        self.now = time.monotonic() - self._started
-        return self.now
+    @property
+    def progress(self) -> float:
+        """See `Steered`."""
+        return 0.0 if self.books is None else self.books.server.progress
 
     def close(self) -> None:
-        """See `Conducts`."""
+        """See `Steered`."""
         self.fleet.close(self._failure)
         self._do_what_is_asked()
 
     def _over(self) -> bool:
         if self._stopping:
-            return not any(m.state == "busy" for m in self.members.values()) or self.clock() > self._halt
+            return self._may_end()
         return self.books is not None and self.books.server.finished
 
     def _wait(self) -> float:
@@ -130,10 +100,6 @@ class Serving:
         if member.state == "idle":
             return None if member.worker in self._asking else member.since + self.patience.starting
         return member.deadline(self.patience)
-
-    def _do_what_is_asked(self) -> None:
-        while not self.asked.empty():
-            self.asked.get()()
 
     def _look_around(self) -> None:
         """At those who should have been heard of: first their batches go to others, then they are counted on no more.
@@ -171,15 +137,12 @@ class Serving:
             seconds=seconds,
             cancelled=self.recorder.cancelled,
             quarantined=() if self.books is None else self.books.server.quarantined,
-            members=tuple(self.members[worker].report() for worker in sorted(self.members)),
+            members=tuple(self._reports()),
             events=self.log.frame() if self.log.next else None,
         )
         for callback in self.callbacks:
             callback.on_end(run)
         return run
-
-    def _reports(self) -> list[Plain]:
-        return [self.members[worker].report() for worker in sorted(self.members)]
 
     # What is heard.
 
@@ -261,7 +224,7 @@ class Serving:
         if likeness.kind.itemsize >= 4:
             server.place_points(lambda worker: self.fleet.point(worker))
         self._likeness, self._model = likeness, model
-        self.books = Books(server, self.log, lambda: self.now, lambda moment: moment - self._started)
+        self.books = Books(server, self.log, lambda: self.now, self._since_start)
         self.clock()
         for worker in server.workers:
             self.books.join(worker)
@@ -311,9 +274,7 @@ class Serving:
     def _depart(self, member: Member, reason: str, *, failed: bool) -> None:
         """A worker is not there any more, or not to be counted on; its batch goes back."""
         if reason:
-            member.failures = [*member.failures, reason][-KEPT:]
-            for callback in self.callbacks:
-                callback.on_incident(member.worker, reason)
+            self._note_failure(member, reason)
         self._asking.discard(member.worker)
         member.become("gone", self.clock())
         assert self.books is not None
