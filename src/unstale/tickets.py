@@ -71,11 +71,6 @@ class Ticket:
         return replace(self, number=number, batch=-1)
 
     @property
-    def streamed(self) -> bool:
-        """Whether it belongs to a stream."""
-        return self.start.stream is not None
-
-    @property
     def key(self) -> tuple[str, int]:
         """What tells this ticket from all others, also over restarts."""
         return self.incarnation, self.number

@@ -12,14 +12,13 @@ import torch
 from unstale.callbacks import Callback, StopRun
 from unstale.engines.base import Plan
 from unstale.engines.clipping import clipped
-from unstale.engines.gradients.base import Computed, Job
+from unstale.engines.gradients.base import Computed, Job, hand_in
 from unstale.engines.gradients.one_by_one import OneByOne, one_thread
 from unstale.engines.gradients.precision import tensor_cores
 from unstale.engines.interrupts import interrupts_between_pushes
 from unstale.engines.training import Training
 from unstale.errors import RunError
 from unstale.events import Event
-from unstale.measure import Receipt
 from unstale.record import Run
 from unstale.tickets import Ticket
 
@@ -109,15 +108,6 @@ class _Replay(Training):
     def _computed(self, ticket: Ticket) -> Computed:
         return clipped(self._computer.compute([Job(ticket, None)])[0], self.plan.clip)
 
-    def _commit(
-        self, ticket: Ticket, computed: Computed, lr: float | None, *, alone: bool
-    ) -> tuple[Receipt, Ticket | None]:
-        about: dict[str, Any] = {"lr": lr, "buffers": computed.buffers}
-        about |= {"memory": computed.memory if ticket.streamed else None}
-        if alone:
-            return self.server.exchange(ticket, computed.gradient, **about)
-        return self.server.push(ticket, computed.gradient, **about), None
-
 
 class _Repeat(_Replay):
     """Call by call."""
@@ -143,7 +133,7 @@ class _Repeat(_Replay):
         if event.outcome == "rejected":  # whatever was wrong with it then
             computed.gradient.fill_(torch.nan)
         alone = event.kind == "exchange"
-        receipt, answer = self._commit(ticket, computed, None if useless else event.lr, alone=alone)
+        receipt, answer = hand_in(self.server, ticket, computed, None if useless else event.lr, pull=alone)
         self._same(event, "outcome", event.outcome, receipt.outcome)
         self._same(event, "version", event.version, receipt.version)
         if alone and not useless:
@@ -179,7 +169,7 @@ class _Arrivals(_Replay):
             return
         alone = not self.server.waiting
         computed = self._computed(ticket)
-        receipt, answer = self._commit(ticket, computed, None, alone=alone)
+        receipt, answer = hand_in(self.server, ticket, computed, pull=alone)
         self._hold(worker, answer)
         self.record(ticket, computed.loss, receipt)
         late = receipt.outcome == "late"

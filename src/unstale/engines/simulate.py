@@ -23,6 +23,7 @@ from unstale.engines.allocator import memory_kept
 from unstale.engines.base import Plan
 from unstale.engines.clipping import clipped
 from unstale.engines.gradients import Crew, Strategy, one_thread
+from unstale.engines.gradients.base import hand_in
 from unstale.engines.gradients.choose import Chosen, choose
 from unstale.engines.gradients.precision import tensor_cores
 from unstale.engines.interrupts import interrupts_between_pushes
@@ -146,20 +147,17 @@ class Simulation(Training):
         self.now = now
         computed = clipped(self._planner.gradient(ticket, len(self._out), self._soonest), self.plan.clip)
         heapq.heappop(self._events)
-        if self.server.waiting:
-            # Whoever this releases starts at the same time as this worker: the tie is broken by number.
-            receipt = self.server.push(ticket, computed.gradient, buffers=computed.buffers, memory=computed.memory)
-            starters = sorted({worker, *receipt.cancelled, *receipt.released})
-        else:
-            receipt, answer = self.server.exchange(
-                ticket, computed.gradient, buffers=computed.buffers, memory=computed.memory
-            )
+        # Where others wait, whoever this releases starts at the same time as this worker, in the order of numbers.
+        alone = not self.server.waiting
+        receipt, answer = hand_in(self.server, ticket, computed, pull=alone)
+        starters = {worker, *receipt.cancelled, *receipt.released}
+        if alone:
             self._start(worker, answer)
-            starters = sorted({*receipt.cancelled, *receipt.released} - {worker})
+            starters.remove(worker)
         for cancelled in receipt.cancelled:
             if cancelled in self._out:
                 self._planner.forget(self._out[cancelled])
-        for starter in starters:
+        for starter in sorted(starters):
             self._start(starter, self.server.pull(starter))
         self.record(ticket, computed.loss, receipt)
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor
 
+from unstale.measure import Receipt
 from unstale.tickets import Ticket
 
-__all__ = ["Computed", "Computer", "Job"]
+if TYPE_CHECKING:
+    from unstale.server import Server
+
+__all__ = ["Computed", "Computer", "Job", "hand_in"]
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,16 @@ class Computed:
     gradient: Tensor
     buffers: Mapping[str, Tensor]
     memory: tuple[Tensor, ...] = ()
+
+
+def hand_in(
+    server: Server, ticket: Ticket, computed: Computed, lr: float | None = None, *, pull: bool
+) -> tuple[Receipt, Ticket | None]:
+    """Push what was computed for a ticket; with ``pull``, an exchange. Raises as `Server.push`."""
+    about: dict[str, Any] = {"lr": lr, "buffers": computed.buffers, "memory": computed.memory}
+    if pull:
+        return server.exchange(ticket, computed.gradient, **about)
+    return server.push(ticket, computed.gradient, **about), None
 
 
 class Computer(Protocol):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from unstale.engines.gradients.base import hand_in
 from unstale.engines.live.fleet import Arrived
 from unstale.events import EventLog, Kind
 from unstale.measure import Receipt
@@ -41,12 +42,7 @@ class Books:
 
     def push(self, message: Arrived, ticket: Ticket, *, pull: bool) -> tuple[Receipt, Ticket | None]:
         """A push of what came for ``ticket``, and with ``pull`` an exchange. Raises as `Server.push`."""
-        computed, answer = message.computed, None
-        about: dict[str, Any] = {"buffers": computed.buffers, "memory": computed.memory if ticket.streamed else None}
-        if pull:
-            receipt, answer = self.server.exchange(ticket, computed.gradient, **about)
-        else:
-            receipt = self.server.push(ticket, computed.gradient, **about)
+        receipt, answer = hand_in(self.server, ticket, message.computed, pull=pull)
         got, began, ended = map(self._when, message.times)
         told = {"ticket": ticket.number, "batch": ticket.batch, "lr": receipt.lr or 0.0, "outcome": receipt.outcome}
         told |= {"got": got, "began": began, "ended": ended, "reply": -1 if answer is None else answer.number}
