@@ -50,6 +50,13 @@ class Block:
         self.gradient: Tensor = views["gradient"]
         self.buffers: dict[str, Tensor] = {name: views[f"buffer {name}"] for name in buffers}
 
+    def put(self, point: Tensor, buffers: Mapping[str, Tensor]) -> None:
+        """Have them there; a point that is there already is not copied."""
+        if point.data_ptr() != self.point.data_ptr():
+            self.point.copy_(point)
+        for name, value in buffers.items():
+            self.buffers[name].copy_(value)
+
     def close(self) -> None:
         """Let go of the file; the memory goes with the last view of it."""
         os.close(self.descriptor)

@@ -89,7 +89,9 @@ class Callers:
 
     def send(self, worker: int, ticket: Ticket, per_epoch: int, progress: float) -> None:
         """Answer a worker that asked for a ticket."""
-        self._put(worker, ticket.params, ticket.buffers)
+        if not self.knows(worker):
+            return
+        self._block(worker).put(ticket.params, ticket.buffers)
         within = ticket.batch % per_epoch
         self._send(
             worker, Kind.TICKET, WORK.pack(ticket.number, ticket.batch, ticket.epoch, within, ticket.version, progress)
@@ -101,7 +103,9 @@ class Callers:
 
     def show(self, worker: int, theta: Tensor, buffers: Mapping[str, Tensor], *, last: bool = False) -> None:
         """θ, to a worker that asked for it, or to whom it is the ``last`` that it gets."""
-        self._put(worker, theta, buffers)
+        if not self.knows(worker):
+            return
+        self._block(worker).put(theta, buffers)
         self._send(worker, Kind.STOP if last else Kind.LOAD)
 
     def refuse(self, worker: int, reason: str) -> None:
@@ -153,7 +157,7 @@ class Callers:
             if caller.line.closed:
                 heard += self._lost(caller, caller.reason)
             else:
-                self._listen(caller)
+                caller.line.watch(self._selector)
         return heard
 
     def _understood(self, caller: _Caller, frame: Frame) -> list[Heard]:
@@ -202,29 +206,12 @@ class Callers:
         assert block is not None
         return block
 
-    def _put(self, worker: int, point: Tensor, buffers: Mapping[str, Tensor]) -> None:
-        if worker not in self._members:
-            return
-        block = self._block(worker)
-        if point.data_ptr() != block.point.data_ptr():
-            block.point.copy_(point)
-        for name, value in buffers.items():
-            block.buffers[name].copy_(value)
-
     def _send(self, worker: int, kind: Kind, payload: bytes = b"") -> None:
         """To whoever may have gone meanwhile."""
         caller = self._members.get(worker)
         if caller is not None and not caller.line.closed:
             caller.line.send(kind, payload)
-            self._listen(caller)
-
-    def _listen(self, caller: _Caller) -> None:
-        """Also for room to send, where something waits for that."""
-        if caller.line.closed:
-            return
-        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if caller.line.unsent else 0)
-        if self._selector.get_key(caller.line).events != events:
-            self._selector.modify(caller.line, events, caller)
+            caller.line.watch(self._selector)
 
     def _lost(self, caller: _Caller, reason: str) -> list[Heard]:
         self._drop(caller, reason)

@@ -103,7 +103,7 @@ class Conductor(Training, Steered):
 
     def _begin(self) -> None:
         for worker in self.server.workers:
-            if not self._resumed:
+            if self._resumed is None:
                 self.books.join(worker)
             self.members.setdefault(worker, Member(worker))
             self._launch(worker)
@@ -253,6 +253,8 @@ class Conductor(Training, Steered):
     def _was_sent(self, member: Member, number: int) -> bool:
         """Whether a worker may answer for a ticket of that number: none of the future, or that others are at."""
         assert member.ticket is not None
+        if number == member.ticket.number:
+            return True
         others = {m.ticket.number for m in self.members.values() if m.ticket is not None and m is not member}
         return 0 <= number <= member.ticket.number and number not in others
 

@@ -7,6 +7,7 @@ safetensors. Nothing in it can run code.
 from __future__ import annotations
 
 import os
+import select
 import selectors
 import socket
 import struct
@@ -43,6 +44,9 @@ class Kind(IntEnum):
     LEAVE = 12  # from it: it goes in peace
 
 
+_KINDS = frozenset(Kind)
+
+
 class Frame(NamedTuple):
     """One message."""
 
@@ -77,6 +81,13 @@ class Channel:
         """Whether something waits to be sent."""
         return bool(self._out)
 
+    def watch(self, selector: selectors.BaseSelector) -> None:
+        """Have a selector, that it is registered with, look for what comes, and for room where something waits."""
+        key = selector.get_key(self)
+        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if self._out else 0)
+        if key.events != events:
+            selector.modify(self, events, key.data)
+
     def send(self, kind: Kind, payload: bytes = b"") -> None:
         """Send what can be sent now. An end that is closed is noticed by `receive`."""
         self._out += _framed(kind, payload)
@@ -94,7 +105,9 @@ class Channel:
         """Try again."""
         try:
             while self._out:
-                del self._out[: self.socket.send(memoryview(bytes(self._out[:_CHUNK])))]
+                with memoryview(self._out) as whole, whole[:_CHUNK] as part:
+                    sent = self.socket.send(part)
+                del self._out[:sent]
         except BlockingIOError:
             pass
         except OSError:
@@ -109,9 +122,9 @@ class Channel:
     def next(self) -> Frame | None:
         """The next frame, when it comes; None if none will. Raises `DamagedFrame`."""
         while (frame := self._first()) is None and not self.closed:
-            with selectors.DefaultSelector() as selector:
-                selector.register(self, selectors.EVENT_READ | (selectors.EVENT_WRITE if self.unsent else 0))
-                selector.select()
+            awaited = select.poll()
+            awaited.register(self, select.POLLIN | (select.POLLOUT if self.unsent else 0))
+            awaited.poll()
             self.flush()
             self._read()
         return frame
@@ -141,7 +154,7 @@ class Channel:
         if len(self._in) < _HEADER.size:
             return None
         magic, kind, length, checksum = _HEADER.unpack_from(self._in)
-        if magic != _MAGIC or kind not in set(Kind) or length > _LARGEST:
+        if magic != _MAGIC or kind not in _KINDS or length > _LARGEST:
             raise DamagedFrame("a message that does not begin like one")
         end = _HEADER.size + length
         if len(self._in) < end:

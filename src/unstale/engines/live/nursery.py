@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import ctypes
 import os
 import select
 import signal
@@ -26,7 +25,6 @@ REQUEST = struct.Struct("<cq")
 """b"s" (start) or b"k" (kill), and the worker's token."""
 REPORT = struct.Struct("<qi")
 """A worker has ended: its token, and the status as of `os.waitpid`; or could not be forked, and minus the errno."""
-_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
 _PACKAGES = Path(__file__).parents[3]
 _RUN = (
     "import sys; sys.path.append(sys.argv[3]); from unstale.engines.live.nursery import main; "
@@ -152,11 +150,10 @@ def main(parent: int, channel: int) -> int:
     # Whoever asks a whole group or job to end means the trainer, which has gradients under way.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    ctypes.CDLL(None).prctl(_PARENT_DEATH_SIGNAL, signal.SIGKILL)
-    if os.getppid() != parent:
-        return 1  # it died before the kernel was asked to tell
     from unstale.engines.live import worker
 
+    if not worker.dies_with(parent):
+        return 1
     worker.prepare()
     line = socket.socket(fileno=channel)
     tokens: dict[int, int] = {}

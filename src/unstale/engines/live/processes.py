@@ -101,14 +101,11 @@ class Processes:
         if member is None:
             return  # it is no more, which the conductor is about to hear
         member.busy = True
-        if ticket.params.data_ptr() != member.block.point.data_ptr():
-            member.block.point.copy_(ticket.params)
-        for name, value in ticket.buffers.items():
-            member.block.buffers[name].copy_(value)
+        member.block.put(ticket.params, ticket.buffers)
         stream, memory, reset = ticket.start
         numbers = ticket.number, ticket.batch, ticket.version, ticket.epoch, -1 if stream is None else stream, reset
         member.line.send(Kind.TICKET, SENT.pack(*numbers) + packed(memory))
-        self._listen(worker)
+        member.line.watch(self._selector)
 
     def wait(self, seconds: float) -> list[Message]:
         """See `Fleet`."""
@@ -164,7 +161,7 @@ class Processes:
             if member.line.closed:
                 heard.append(self._lost(worker))
             else:
-                self._listen(worker)
+                member.line.watch(self._selector)
         return heard
 
     def _understood(self, worker: int, member: _Member, frame: Frame) -> list[Message]:
@@ -199,13 +196,6 @@ class Processes:
         self._selector.unregister(member.line)
         member.line.close()
         return status
-
-    def _listen(self, worker: int) -> None:
-        """Also for room to send, where something waits for that."""
-        line = self._members[worker].line
-        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if line.unsent else 0)
-        if self._selector.get_key(line).events != events:
-            self._selector.modify(line, events, worker)
 
     def _share(self, worker: int) -> list[int]:
         """The cores that a worker may use: as many as it has threads, in turns."""

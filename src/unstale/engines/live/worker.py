@@ -18,9 +18,15 @@ from typing import Any
 
 from unstale.engines.live.protocol import ARRIVED, PROCESS, SENT, Setup
 
-__all__ = ["main", "prepare"]
+__all__ = ["dies_with", "main", "prepare"]
 
 _PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
+
+
+def dies_with(parent: int) -> bool:
+    """Have this process killed when its parent ends; False if it ended before the kernel was asked for that."""
+    ctypes.CDLL(None).prctl(_PARENT_DEATH_SIGNAL, signal.SIGKILL)
+    return os.getppid() == parent
 
 
 def prepare() -> None:
@@ -37,9 +43,8 @@ def prepare() -> None:
 def main(parent: int, channel: int, setup: int, block: int) -> int:
     """Work until there is no more to do. The last three are file descriptors."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    ctypes.CDLL(None).prctl(_PARENT_DEATH_SIGNAL, signal.SIGKILL)
-    if os.getppid() != parent:
-        return 1  # it died before the kernel was asked to tell
+    if not dies_with(parent):
+        return 1
     from unstale.engines.live.frames import Channel, Kind
 
     line = Channel(socket.socket(fileno=channel))
