@@ -38,7 +38,7 @@ def carry_out(
     What was computed is saved, too, of a run that is interrupted, or of a real one that fails.
     """
     import unstale
-    from unstale.engines import carried_out
+    from unstale.engines import Arranged, carried_out
     from unstale.experiments.request import live_of
     from unstale.progress import ProgressBar
 
@@ -50,7 +50,7 @@ def carry_out(
     kept = ["nothing is kept without --out" if folder is None else f"nothing could be saved in {folder}"]
     with running(lambda: kept[0]):
         try:
-            run = carried_out(request.engine, plan, live, watching, checkpoints, resume)
+            run = carried_out(request.engine, Arranged(plan, live, watching, checkpoints, resume))
         except (KeyboardInterrupt, UnstaleError) as error:
             if folder is not None and last.run is not None and (real or last.run.status != "failed"):
                 last.run.save(folder, overwrite=True)

@@ -9,7 +9,7 @@ from typing import Any
 from unstale import checks
 from unstale.callbacks import Callback
 from unstale.checkpoint import Checkpoints
-from unstale.engines.arrange import arranged
+from unstale.engines.arrange import Arranged, arranged
 from unstale.engines.base import Plan
 from unstale.engines.gradients import Strategy
 from unstale.engines.live import Live, LiveRun, conducted, launch_processes, launch_ray
@@ -18,9 +18,9 @@ from unstale.methods import Method, get
 from unstale.record import Run
 from unstale.tasks import Task
 
-__all__ = ["ENGINES", "Live", "LiveRun", "Plan", "Strategy", "carried_out", "launch", "simulate", "train"]
+__all__ = ["ENGINES", "Arranged", "Live", "LiveRun", "Plan", "Strategy", "carried_out", "launch", "simulate", "train"]
 
-LAUNCHERS: dict[str, Callable[..., LiveRun]] = {"processes": launch_processes, "ray": launch_ray}
+LAUNCHERS: dict[str, Callable[[Arranged], LiveRun]] = {"processes": launch_processes, "ray": launch_ray}
 ENGINES = ("simulate", *LAUNCHERS)
 
 
@@ -70,23 +70,16 @@ def train(
     given = {"task": task, "method": get(method), "workers": workers, **plan}
     watched: dict[str, Any] = {"callbacks": callbacks, "progress": progress}
     found = arranged("train", given, **watched, checkpoints=checkpoints, resume=resume)
-    return carried_out(engine, *found)
+    return carried_out(engine, found)
 
 
-def carried_out(
-    engine: str,
-    plan: Plan,
-    live: Live,
-    callbacks: tuple[Callback, ...] = (),
-    checkpoints: Checkpoints | None = None,
-    resume: Path | None = None,
-) -> Run:
-    """Run a plan on an engine; ``live`` is for real workers only. Raises as `train`."""
+def carried_out(engine: str, what: Arranged) -> Run:
+    """Run what is arranged on an engine. Raises as `train`."""
     checks.choice("engine", engine, ENGINES)
     if engine in LAUNCHERS:
-        return conducted(LAUNCHERS[engine](plan, live, callbacks, checkpoints, resume))
-    live.refuse(Live.__dataclass_fields__, "real workers", engine)
-    return simulate(plan, callbacks, checkpoints=checkpoints, resume=resume)
+        return conducted(LAUNCHERS[engine](what))
+    what.live.refuse(Live.__dataclass_fields__, "real workers", engine)
+    return simulate(what.plan, what.callbacks, checkpoints=what.checkpoints, resume=what.resume)
 
 
 def launch(
@@ -108,4 +101,4 @@ def launch(
     checks.choice("engine", engine, LAUNCHERS)
     given = {"task": task, "method": get(method), "workers": workers, **plan}
     watched: dict[str, Any] = {"callbacks": callbacks, "progress": progress}
-    return LAUNCHERS[engine](*arranged("launch", given, **watched, checkpoints=checkpoints, resume=resume))
+    return LAUNCHERS[engine](arranged("launch", given, **watched, checkpoints=checkpoints, resume=resume))

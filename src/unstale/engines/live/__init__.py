@@ -6,12 +6,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from unstale import checks
-from unstale.callbacks import Callback
-from unstale.checkpoint import Checkpoints
 from unstale.clocks import Clock
-from unstale.engines.base import Plan
 from unstale.engines.live.conductor import Conductor
 from unstale.engines.live.fleet import Fleet
 from unstale.engines.live.launch import LiveRun, conducted
@@ -19,8 +17,11 @@ from unstale.engines.live.members import Patience
 from unstale.engines.live.processes import Processes
 from unstale.engines.live.ray import launch_ray
 from unstale.errors import ArgumentError
-from unstale.events import EventLog
+from unstale.events import EVENTS, EventLog
 from unstale.server import Server
+
+if TYPE_CHECKING:
+    from unstale.engines.arrange import Arranged
 
 __all__ = ["Live", "LiveRun", "Patience", "conducted", "launch_processes", "launch_ray"]
 
@@ -62,7 +63,7 @@ class Live:
         """Of the events: by default beside the checkpoints, if there are any, for they count on it."""
         if self.record is not None:
             return EventLog(Path(self.record), more=more)
-        return EventLog(None if checkpoints is None else checkpoints / "events", more=more)
+        return EventLog(None if checkpoints is None else checkpoints / EVENTS, more=more)
 
     def refuse(self, names: Iterable[str], what: str, engine: str) -> None:
         """Raise `ArgumentError` if one of these is given: it is for something else than ``engine``."""
@@ -73,28 +74,19 @@ class Live:
     def launched(
         self,
         engine: str,
-        plan: Plan,
-        fleet: Callable[[Plan, Server], Fleet],
-        callbacks: tuple[Callback, ...],
-        checkpoints: Checkpoints | None,
-        resume: Path | None,
+        fleet: Callable[..., Fleet],
+        what: Arranged,
         server: Callable[..., Server] = Server,
     ) -> LiveRun:
-        """A run of ``plan`` that has begun, or goes on, with that fleet."""
-        kept = resume if checkpoints is None else Path(checkpoints.folder)
-        log = self.log(kept, more=resume is not None)
-        conductor = Conductor(plan, fleet, self.patience, log, callbacks, engine=engine, server=server)
-        return LiveRun(conductor, checkpoints, resume)
+        """What is arranged has begun, or goes on, with that fleet."""
+        kept = what.resume if what.checkpoints is None else Path(what.checkpoints.folder)
+        log = self.log(kept, more=what.resume is not None)
+        fleet = partial(fleet, threads=self.threads, devices=self.devices, pace=self.pace)
+        conductor = Conductor(what.plan, fleet, self.patience, log, what.callbacks, engine=engine, server=server)
+        return LiveRun(conductor, what.checkpoints, what.resume)
 
 
-def launch_processes(
-    plan: Plan,
-    live: Live,
-    callbacks: tuple[Callback, ...] = (),
-    checkpoints: Checkpoints | None = None,
-    resume: Path | None = None,
-) -> LiveRun:
-    """Start ``plan``, or go on with it, on processes of this machine."""
-    live.refuse(("address", "servers", "resources_per_worker"), "engine 'ray'", "processes")
-    fleet = partial(Processes, threads=live.threads, devices=live.devices, pace=live.pace)
-    return live.launched("processes", plan, fleet, callbacks, checkpoints, resume)
+def launch_processes(what: Arranged) -> LiveRun:
+    """Start what is arranged, or go on with it, on processes of this machine."""
+    what.live.refuse(("address", "servers", "resources_per_worker"), "engine 'ray'", "processes")
+    return what.live.launched("processes", Processes, what)
