@@ -18,7 +18,7 @@ from unstale import Recipe, tasks
 from unstale.engines import Plan
 from unstale.errors import ArgumentError, RunError, StoreError
 from unstale.experiments import Comparison, Trial, recipe
-from unstale.experiments.pool import _Lane
+from unstale.experiments.hands import _Process
 from unstale.experiments.results import COLUMNS
 from unstale.storage import save_run
 
@@ -220,7 +220,7 @@ def test_a_process_that_died_while_idle_is_replaced(started: bool) -> None:
             raise BrokenProcessPool("killed")
 
     hello: Future[str] = Future()
-    lane = _Lane(Broken(), hello)  # type: ignore[arg-type]
+    lane = _Process(Broken(), hello)  # type: ignore[arg-type]
     if started:
         hello.set_result("ready")
         assert lane.give(Trial("ga", 2, 0)) is None

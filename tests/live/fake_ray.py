@@ -21,6 +21,10 @@ class ActorDiedError(RayError):
     pass
 
 
+class RayTaskError(RayError):
+    pass
+
+
 class Ref:
     def __init__(self, done: Future[Any], which: int | None = None) -> None:
         self._done, self._which = done, which
@@ -103,7 +107,7 @@ class Call:
 class FakeRay(types.ModuleType):
     """In the place of the module, in ``sys.modules``."""
 
-    exceptions = types.SimpleNamespace(RayError=RayError, ActorDiedError=ActorDiedError)
+    exceptions = types.SimpleNamespace(RayError=RayError, ActorDiedError=ActorDiedError, RayTaskError=RayTaskError)
 
     def __init__(self) -> None:
         super().__init__("ray")
@@ -120,6 +124,9 @@ class FakeRay(types.ModuleType):
 
     def shutdown(self) -> None:
         self.started = None
+
+    def cluster_resources(self) -> dict[str, float]:
+        return {"CPU": 2.0}
 
     def put(self, value: Any) -> Ref:
         return Ref(_done(value))

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from unstale.cli import parse
-from unstale.cli.jobs import Jobs, at_a_time, typed
+from unstale.cli.jobs import Address, Count, Engine, hired, typed
 from unstale.cli.options import Json, Quiet, Settings, TaskName, takes_settings
 from unstale.cli.output import examples, running, say_error
 
@@ -33,7 +33,9 @@ def compare(
         str | None, typer.Option(help="Between commas; 4,16,32 if not given.", show_default=False)
     ] = None,
     seeds: Annotated[int | None, typer.Option(help="How many; 2 if not given.", show_default=False)] = None,
-    jobs: Jobs = None,
+    jobs: Count = None,
+    engine: Engine = None,
+    address: Address = None,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
@@ -54,10 +56,10 @@ def compare(
     counts = WORKERS if workers is None else parse.wholes("--workers", workers)
     named = PAPER if methods is None else parse.split(methods)
     specification = Specification.of(made, named, counts, SEEDS if seeds is None else seeds, settings.plan(made))
-    jobs = at_a_time(jobs)
+    asked = hired(jobs, engine, address)
     store = open_store(specification, out, typed())
     with store.claimed() as missing, running(lambda: _kept(out)):
-        comparison = run_missing(specification, store, missing, jobs, progress=not quiet)
+        comparison = run_missing(specification, store, missing, asked, progress=not quiet)
         comparison.write()
     report(comparison, quiet, json)
     for failure in comparison.failures:

@@ -5,24 +5,43 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-__all__ = ["Jobs", "at_a_time", "typed"]
+if TYPE_CHECKING:
+    from unstale.experiments.hands import Jobs
 
-Jobs = Annotated[
-    int | None, typer.Option("--jobs", "-j", help="Runs at a time; one a core if not given.", show_default=False)
+__all__ = ["Address", "Count", "Engine", "hired", "typed"]
+
+_PANEL = "Who does it"
+
+
+def _option(*names: str, words: str) -> Any:
+    return typer.Option(*names, help=words, rich_help_panel=_PANEL, show_default=False)
+
+
+Count = Annotated[int | None, _option("--jobs", "-j", words="Runs at a time; one a core if not given.")]
+Engine = Annotated[
+    str | None, _option("--engine", words="processes of this machine if not given; ray: the runs go to a cluster.")
+]
+Address = Annotated[
+    str | None, _option("--address", words="Of a Ray cluster; auto finds it; a local one if not given.")
 ]
 
 
-def at_a_time(jobs: int | None) -> int:
-    """As given, or one for each core that this process may use. Raises `ArgumentError` below 1."""
+def hired(jobs: int | None, engine: str | None, address: str | None) -> Jobs:
+    """As given, or one for each core that there is. Raises `ArgumentError`."""
     from unstale import checks
+    from unstale.experiments.hands import ENGINES, Jobs
 
+    engine = engine or "processes"
+    checks.choice("--engine", engine, ENGINES)
     if jobs is not None:
-        return checks.whole("--jobs", jobs, 1)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        checks.whole("--jobs", jobs, 1)
+    elif engine == "processes":
+        jobs = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return Jobs(jobs, engine, address)
 
 
 def typed() -> str:

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from unstale.cli import parse
-from unstale.cli.jobs import Jobs, at_a_time, typed
+from unstale.cli.jobs import Address, Count, Engine, hired, typed
 from unstale.cli.options import Json, Quiet, Settings
 from unstale.cli.output import examples, print_json, running, say, say_error
 from unstale.cli.reproduced import as_json, list_presets, report_reproduction, told_failures
 from unstale.errors import ArgumentError
 
 if TYPE_CHECKING:
+    from unstale.experiments.hands import Jobs
     from unstale.experiments.orders import Order
     from unstale.experiments.reproduction import Reproduction
     from unstale.experiments.table1 import Table1
@@ -62,7 +63,9 @@ def reproduce(
         ),
     ] = None,
     device: Annotated[str | None, typer.Option(help="Such as cuda.", rich_help_panel=_RUN, show_default=False)] = None,
-    jobs: Jobs = None,
+    jobs: Count = None,
+    engine: Engine = None,
+    address: Address = None,
     clock: Annotated[
         str | None, typer.Option(help="See `unstale clocks`.", rich_help_panel=_TIME, show_default=False)
     ] = None,
@@ -104,21 +107,21 @@ def reproduce(
         checks.choice("--scale", scale, presets.SCALES)
     if seeds is not None:
         checks.whole("--seeds", seeds, 1)
-    jobs = at_a_time(jobs)
+    asked = hired(jobs, engine, address)
     made_clock = settings.make_clock() if timed else None
     if name != "all":
-        return _one(Order.of(name, scale, made_clock, **changes), out, jobs, quiet, json)
-    return _all([_fitting(Order, one, scale, made_clock, changes) for one in presets.NAMES], out, jobs, quiet, json)
+        return _one(Order.of(name, scale, made_clock, **changes), out, asked, quiet, json)
+    return _all([_fitting(Order, one, scale, made_clock, changes) for one in presets.NAMES], out, asked, quiet, json)
 
 
-def _one(order: Order, out: Path, jobs: int, quiet: bool, json: bool) -> None:
+def _one(order: Order, out: Path, jobs: Jobs, quiet: bool, json: bool) -> None:
     made = _made(order, out, jobs, quiet)
     report_reproduction(made, out, quiet, json)
     if told_failures(made):
         raise typer.Exit(1)
 
 
-def _made(order: Order, out: Path, jobs: int, quiet: bool) -> Reproduction | Table1:
+def _made(order: Order, out: Path, jobs: Jobs, quiet: bool) -> Reproduction | Table1:
     from unstale.experiments.reproduce import job
 
     ready = job(order, out, typed())
@@ -126,7 +129,7 @@ def _made(order: Order, out: Path, jobs: int, quiet: bool) -> Reproduction | Tab
         return ready.run(jobs, progress=not quiet)
 
 
-def _all(orders: list[Order], out: Path, jobs: int, quiet: bool, json: bool) -> None:
+def _all(orders: list[Order], out: Path, jobs: Jobs, quiet: bool, json: bool) -> None:
     """One after the other, each in a folder of its own; what cannot run here is told, and does not stop the others.
 
     Ends with 2 where all that failed was wrong use, with 1 where anything else did.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from unstale.cli.jobs import Jobs, at_a_time, typed
+from unstale.cli.jobs import Address, Count, Engine, hired, typed
 from unstale.cli.options import Json, Quiet, Settings, TaskName, takes_settings
 from unstale.cli.output import examples, print_json, running, say, say_error
 from unstale.errors import ArgumentError
@@ -53,7 +53,9 @@ def tune(
             "--prune/--no-prune", help="Give up what is worse than the median; on with --trials.", show_default=False
         ),
     ] = None,
-    jobs: Jobs = None,
+    jobs: Count = None,
+    engine: Engine = None,
+    address: Address = None,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
@@ -70,10 +72,11 @@ def tune(
     made = settings.make_task(task)
     chosen = make_space(grid, _pairs(space) if space else None)
     search = Search.of(made, method, workers, chosen, trials, seeds, prune, settings.plan(made))
-    jobs = at_a_time(jobs)
+    given = hired(jobs, engine, address)
+    asked = search.hired(given.count, given.engine, given.address)
     store = search.open(out, typed())
     with running(lambda: _kept(out, search.total)):
-        tuning = search.carry_out(store, jobs, progress=not quiet)
+        tuning = search.carry_out(store, asked, progress=not quiet)
     report_tuning(tuning, quiet, json)
     for failure in tuning.failures:
         say_error(failure)

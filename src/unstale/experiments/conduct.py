@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from unstale import checks
 from unstale.engines.gradients import AUTO, strategy
 from unstale.engines.simulate import settle
 from unstale.experiments.comparison import Comparison
+from unstale.experiments.hands import Hands, Jobs
 from unstale.experiments.outline import Trial
 from unstale.experiments.pool import Watcher, carry_out
 from unstale.experiments.recipes import PAPER
@@ -30,8 +30,10 @@ def compare(
     workers: int | Iterable[int] = (4, 8, 16, 32),
     seeds: int | Sequence[int] = 3,
     out: str | Path | None = None,
-    jobs: int = 1,
+    jobs: int | None = 1,
     *,
+    engine: str = "processes",
+    address: str | None = None,
     progress: bool = False,
     **plan: Any,
 ) -> Comparison:
@@ -44,7 +46,9 @@ def compare(
     methods: names, such as "ga" or "ga(per=layer)", or `Method` objects; a dict of label: method gives them labels.
     workers: numbers of workers. seeds: how many (0, 1, …), or which ones.
     out: a folder for the runs, results.csv, table.md and pictures; None: a temporary one.
-    jobs: processes that train at the same time; the results do not depend on it.
+    jobs: how many train at the same time; the results do not depend on it.
+    engine: "processes" of this machine, or "ray": each run on an actor of the cluster at ``address`` ("auto" finds it;
+        None: a local one), ``jobs=None`` for as many as it has room for. A run whose machine is lost begins anew.
     progress: show a bar on standard error.
     plan: settings that all runs share, as for `unstale.train`: lr, epochs, batch_size, clock, …
 
@@ -52,13 +56,13 @@ def compare(
     Raises: ArgumentError for arguments that cannot work; StoreError if ``out`` cannot be written, or holds something
     else; KeyboardInterrupt on Ctrl-C, when finished runs are kept.
     """
-    checks.whole("jobs", jobs, 1)
+    hired = Jobs(jobs, engine, address)
     specification = Specification.of(task, methods, workers, seeds, plan)
 
     def work(folder: Path) -> Comparison:
         store = open_store(specification, folder, "unstale.compare(…)")
         with store.claimed() as missing:
-            comparison = run_missing(specification, store, missing, jobs, progress)
+            comparison = run_missing(specification, store, missing, hired, progress)
             comparison.write()
         return comparison
 
@@ -80,19 +84,20 @@ def open_store(specification: Specification, folder: Path, command: str, **about
 
 
 def run_missing(
-    specification: Specification, store: Store, missing: Sequence[Trial], jobs: int, progress: bool
+    specification: Specification, store: Store, missing: Sequence[Trial], jobs: Jobs, progress: bool
 ) -> Comparison:
     """Carry out what is not finished yet. Raises `StoreError` if a run cannot be saved."""
     # All methods with one seed come before the next seed: an interrupted comparison is one with fewer seeds.
     ordered = sorted(missing, key=lambda trial: trial.seed)
-    jobs = max(1, min(jobs, len(ordered)))
-    specification = settled(specification, store, ordered, jobs)
-    with store.timed(jobs), watching(len(store.outline().trials()), len(ordered), jobs, progress) as watcher:
-        failures = carry_out(Runs(specification, store), ordered, jobs, watcher)
+    total = len(store.outline().trials())
+    with jobs.hands(len(ordered), str(specification.settings.get("device", "cpu"))) as hands:
+        specification = settled(specification, store, ordered, hands)
+        with store.timed(hands.count), watching(total, len(ordered), hands.count, progress) as watcher:
+            failures = carry_out(Runs(specification, store), ordered, hands, watcher)
     return Comparison.load(store.folder, failures)
 
 
-def settled(specification: Specification, store: Store, missing: Sequence[Trial], jobs: int) -> Specification:
+def settled(specification: Specification, store: Store, missing: Sequence[Trial], hands: Hands) -> Specification:
     """With "auto" settled for all runs at once, and for those of a later continuation."""
     if not missing or strategy(specification.settings.get("strategy", AUTO)) is not None:
         return specification
@@ -100,7 +105,7 @@ def settled(specification: Specification, store: Store, missing: Sequence[Trial]
         # At the largest number of workers, with this process's share of the machine; fewer workers take fewer lanes.
         trial = max(missing, key=lambda trial: trial.workers)
         plan = specification.plan(trial)
-        chosen, why = settle(plan, pushes=len(missing) * plan.pushes // jobs, threads=None if jobs == 1 else 1)
+        chosen, why = settle(plan, pushes=len(missing) * plan.pushes // hands.count, threads=None if hands.alone else 1)
         store.keep_strategy(str(chosen), why)
     return replace(specification, settings={**specification.settings, "strategy": store.strategy()})
 

@@ -67,7 +67,7 @@ class Points(Runs):
 
     def perform(self, trial: Trial) -> str:
         """All seeds, as far as they are not there yet; see `Runs.perform`."""
-        for own in self._seeds(trial):
+        for own in self.own(trial):
             if not self.store.has(own) and (reason := super().perform(own)):
                 return reason if own == trial else f"with seed {own.seed}: {reason}"
             if self._pruned(own):
@@ -76,7 +76,7 @@ class Points(Runs):
 
     def outcome(self, trial: Trial) -> Outcome:
         """What the runs of a point say. Raises `StoreError` if one is damaged."""
-        there = [own for own in self._seeds(trial) if self.store.has(own)]
+        there = [own for own in self.own(trial) if self.store.has(own)]
         summaries = [self.store.record(own)["summary"] for own in there]
         return Outcome(
             scores=tuple(float(summary["score"]) for summary in summaries),
@@ -84,6 +84,10 @@ class Points(Runs):
             pruned=any(map(self._pruned, there)),
             seconds=sum(float(summary["seconds"]) for summary in summaries),
         )
+
+    def own(self, trial: Trial) -> Iterator[Trial]:
+        """See `Runs.own`: one for each seed."""
+        return (trial._replace(seed=seed) for seed in self.specification.seeds)
 
     def pieces(self) -> Iterator[tuple[str, object]]:
         """See `Runs.pieces`."""
@@ -94,9 +98,6 @@ class Points(Runs):
         """A run that was stopped, and not because it had diverged."""
         summary = self.store.record(own)["summary"]
         return summary["status"] == "stopped" and not summary["diverged"] and not summary["nonfinite"]
-
-    def _seeds(self, trial: Trial) -> Iterator[Trial]:
-        return (trial._replace(seed=seed) for seed in self.specification.seeds)
 
 
 def tuned(plan: Plan, made: Made, point: Point) -> Plan:

@@ -10,6 +10,7 @@ from typing import Protocol
 from unstale import checks
 from unstale.experiments import reproduction, table1_runs
 from unstale.experiments.conduct import run_missing
+from unstale.experiments.hands import Jobs
 from unstale.experiments.orders import Order
 from unstale.experiments.reproduction import Reproduction
 from unstale.experiments.specification import Specification
@@ -22,23 +23,30 @@ __all__ = ["Job", "job", "reproduce"]
 class Job(Protocol):
     """Checked, its folders open, ready to run."""
 
-    def run(self, jobs: int = 1, progress: bool = False) -> Reproduction | Table1:
+    def run(self, jobs: Jobs, progress: bool = False) -> Reproduction | Table1:
         """Run what is missing, write everything."""
 
     def kept(self) -> str:
         """How much is done, for whoever was interrupted."""
 
 
-def reproduce(order: Order, out: str | Path, jobs: int = 1, *, progress: bool = False) -> Reproduction | Table1:
+def reproduce(
+    order: Order,
+    out: str | Path,
+    jobs: int | None = 1,
+    *,
+    engine: str = "processes",
+    address: str | None = None,
+    progress: bool = False,
+) -> Reproduction | Table1:
     """Reproduce a table or figure in the folder ``out``; called again, it continues and repeats no finished run.
 
-    jobs: processes that train at the same time. progress: show a bar on standard error.
+    jobs, engine, address: who carries it out, as for `unstale.compare`. progress: show a bar on standard error.
     Raises: ArgumentError for an order that cannot run here; StoreError if ``out`` cannot be written, or holds something
     else; KeyboardInterrupt on Ctrl-C, when finished runs are kept.
     """
-    return job(order, checks.path("out", out), "unstale.experiments.reproduce(…)").run(
-        checks.whole("jobs", jobs, 1), progress
-    )
+    hired = Jobs(jobs, engine, address)
+    return job(order, checks.path("out", out), "unstale.experiments.reproduce(…)").run(hired, progress)
 
 
 def job(order: Order, out: Path, command: str) -> Job:
@@ -58,7 +66,7 @@ class _Grid:
         specification = order.specification()
         return cls(specification, order.open(specification, out, command))
 
-    def run(self, jobs: int = 1, progress: bool = False) -> Reproduction:
+    def run(self, jobs: Jobs, progress: bool = False) -> Reproduction:
         with self.store.claimed() as missing:
             comparison = run_missing(self.specification, self.store, missing, jobs, progress)
             made = reproduction.load(self.store.folder, comparison.failures)

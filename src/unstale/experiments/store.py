@@ -138,6 +138,16 @@ class Store:
         """Keep a run, without its parameters."""
         save_run(run, self.path(trial), params=False)
 
+    def files(self, trial: Trial) -> dict[str, bytes]:
+        """A run's files, to be kept elsewhere."""
+        return {path.name: path.read_bytes() for path in self.path(trial).iterdir() if path.is_file()}
+
+    def take(self, trial: Trial, files: Mapping[str, bytes]) -> None:
+        """Keep a run that was saved elsewhere. Raises `StoreError` if it cannot be saved."""
+        with written(self.path(trial)) as new:
+            for name, content in files.items():
+                (new / Path(name).name).write_bytes(content)
+
     def load(self, trial: Trial) -> Run:
         """A run with its history. Raises `StoreError` if it is missing or damaged."""
         return load_run(self.path(trial))

@@ -13,6 +13,7 @@ from unstale.errors import ArgumentError, RunError
 from unstale.experiments import presets
 from unstale.experiments.claims import TUNED
 from unstale.experiments.conduct import open_store, run_missing
+from unstale.experiments.hands import Jobs
 from unstale.experiments.orders import Order
 from unstale.experiments.pool import Failure
 from unstale.experiments.specification import Specification
@@ -47,7 +48,7 @@ class Tuned:
             orders[name] = one, specification, one.open(specification, out / name / UNTUNED, command)
         return cls(order, orders, out, command)
 
-    def run(self, jobs: int = 1, progress: bool = False) -> Table1:
+    def run(self, jobs: Jobs, progress: bool = False) -> Table1:
         """Run or continue everything, and write it."""
         failures: list[Failure] = []
         for name, (_, specification, store) in self.orders.items():
@@ -70,7 +71,7 @@ class Tuned:
         done = sum(store.has(trial) for store in there for trial in store.outline().trials())
         return f"{done} runs and the finished trials of the tuning are kept in {self.folder}"
 
-    def _tune(self, specification: Specification, folder: Path, jobs: int, progress: bool) -> dict[str, float]:
+    def _tune(self, specification: Specification, folder: Path, jobs: Jobs, progress: bool) -> dict[str, float]:
         given = self.order.workload
         (workers,) = specification.workers
         study = _tuner()(
@@ -79,7 +80,9 @@ class Tuned:
             workers,
             grid=given["grid"],
             out=folder,
-            jobs=jobs,
+            jobs=jobs.count,
+            engine=jobs.engine,
+            address=jobs.address,
             progress=progress,
             seeds=[max(specification.seeds) + 1],  # the one that chooses does not judge
             **specification.settings,

@@ -11,6 +11,7 @@ from typing import Any
 from unstale import checks
 from unstale.errors import ArgumentError
 from unstale.experiments.conduct import settled, watching
+from unstale.experiments.hands import Jobs
 from unstale.experiments.outline import Trial
 from unstale.experiments.points import LABEL, Made, Points, check_space, initial
 from unstale.experiments.pool import Failure, Watcher, carry_out
@@ -34,7 +35,9 @@ def tune(
     trials: int | None = None,
     seeds: int | Sequence[int] = 1,
     out: str | Path | None = None,
-    jobs: int = 1,
+    jobs: int | None = 1,
+    engine: str = "processes",
+    address: str | None = None,
     prune: bool | None = None,
     progress: bool = False,
     **plan: Any,
@@ -43,7 +46,8 @@ def tune(
 
     Everything is kept in ``out``: called again with the same arguments, it continues, and repeats no finished trial.
 
-    task, workers, jobs, progress, plan: as for `unstale.compare`; values of the space replace the plan's.
+    task, workers, jobs, engine, address, progress, plan: as for `unstale.compare`; values of the space replace the
+        plan's.
     method: a name, a function that makes a `Method` from its keywords, such as ``unstale.methods.ga``, or a `Method`.
     grid: "paper70", the default: momentum 0 to 0.9 by learning rate 0.1 · {1/32 … 2}. That grid is ours; the 70
         settings of Barkai et al. 2020 (table 1) are not known. With momentum 0, ``nag_asgd`` is plain ASGD.
@@ -56,8 +60,8 @@ def tune(
     cannot be written, or holds something else; KeyboardInterrupt on Ctrl-C, when finished trials are kept.
     """
     search = Search.of(task, method, workers, make_space(grid, space), trials, seeds, prune, plan)
-    checks.whole("jobs", jobs, 1)
-    return in_folder(out, lambda folder: search.carry_out(search.open(folder, "unstale.tune(…)"), jobs, progress))
+    hired = search.hired(jobs, engine, address)
+    return in_folder(out, lambda folder: search.carry_out(search.open(folder, "unstale.tune(…)"), hired, progress))
 
 
 @dataclass(frozen=True)
@@ -110,20 +114,29 @@ class Search:
         about |= {"method": name, "space": TuningStore.described(self.space)}
         return TuningStore.open(folder, {"specification": about, "made": made})
 
-    def carry_out(self, store: TuningStore, jobs: int, progress: bool) -> Tuning:
+    def hired(self, jobs: int | None, engine: str, address: str | None) -> Jobs:
+        """Raises `ArgumentError` for those who cannot do it."""
+        if engine == "ray" and self.prune:
+            raise ArgumentError(
+                "prune must be off with engine 'ray', whose runs do not see each other's scores, got on; pass "
+                "prune=False (--no-prune)"
+            )
+        return Jobs(jobs, engine, address)
+
+    def carry_out(self, store: TuningStore, jobs: Jobs, progress: bool) -> Tuning:
         """What is not finished yet, then the pictures and tables; those are written on Ctrl-C, too."""
         plan = self.specification
         with store.locked(), opened(store.folder, self.space, bool(plan.task.higher_is_better), plan.seeds[0]) as study:
             study.recover()
             missing = self._missing(study)
-            jobs = max(1, min(jobs, missing))
             todo = [Trial(LABEL, plan.workers[0], seed) for seed in plan.seeds] * missing
             watch = Median(store.folder) if self.prune else None
-            points = Points(settled(plan, store, todo, jobs), store, self.made, watch)
             try:
-                with watching(self.total, missing, jobs, progress, "trials") as watcher:
-                    desk = _Desk(study, points, watcher)
-                    failures = carry_out(points, desk.trials(self._asked(study, missing)), jobs, desk)
+                with jobs.hands(missing, str(plan.settings.get("device", "cpu"))) as hands:
+                    points = Points(settled(plan, store, todo, hands), store, self.made, watch)
+                    with watching(self.total, missing, hands.count, progress, "trials") as watcher:
+                        desk = _Desk(study, points, watcher)
+                        failures = carry_out(points, desk.trials(self._asked(study, missing)), hands, desk)
             finally:
                 study.recover()
                 Tuning.of(store, study).write()

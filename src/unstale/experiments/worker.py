@@ -6,7 +6,7 @@ import os
 import pickle
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from multiprocessing.connection import Connection
@@ -22,10 +22,13 @@ from unstale.experiments.specification import Specification
 from unstale.experiments.store import Store
 from unstale.record import Run
 
-__all__ = ["Outcome", "Runs", "hello", "packed", "start", "work"]
+__all__ = ["Files", "Outcome", "Runs", "attempt", "hello", "packed", "start", "work"]
 
 Outcome = tuple[Literal["run", "store", "unusable"], str]
 """What went wrong, in what: the run itself ("" if nothing did), saving it, or the whole process."""
+
+Files = Mapping[str, Mapping[str, bytes]]
+"""Of runs: by the trial's key, then by name."""
 
 _setup: list[Path] = []
 
@@ -55,6 +58,20 @@ class Runs:
         self.store.save(trial, run)
         return ""
 
+    def own(self, trial: Trial) -> Iterator[Trial]:
+        """What is run for a trial, each by itself."""
+        yield trial
+
+    def files(self, trial: Trial) -> Files:
+        """What the store has of a trial."""
+        return {own.key: self.store.files(own) for own in self.own(trial) if self.store.has(own)}
+
+    def take(self, trial: Trial, files: Files) -> None:
+        """Have the store keep what `files` gave elsewhere. Raises `StoreError` if it cannot be saved."""
+        for own in self.own(trial):
+            if own.key in files and not self.store.has(own):
+                self.store.take(own, files[own.key])
+
     def pieces(self) -> Iterator[tuple[str, object]]:
         """What has to travel to another process, piece by piece, each with a name."""
         for label, method in self.specification.methods.items():
@@ -66,13 +83,13 @@ class Runs:
         yield "the task", self.specification.task
 
 
-def packed(runs: Runs) -> bytes:
+def packed(runs: Runs, dumps: Callable[[object], bytes] = pickle.dumps) -> bytes:
     """All that is done as bytes. Raises `ArgumentError`, naming the piece, if it cannot travel to another process."""
     try:
-        return pickle.dumps(runs)
+        return dumps(runs)
     except Exception:  # pickling raises whatever it likes
         for name, piece in runs.pieces():
-            if reason := _unpicklable(piece):
+            if reason := _unpicklable(piece, dumps):
                 error = ArgumentError(
                     f"{name} cannot travel to another process ({reason}); define it at the top level of a module, "
                     "not as a lambda or inside a function, or use jobs=1"
@@ -99,9 +116,14 @@ def hello() -> str:
 
 
 def work(trial: Trial) -> Outcome:
+    """See `attempt`."""
+    return attempt(_runs, trial)
+
+
+def attempt(load: Callable[[], Runs], trial: Trial) -> Outcome:
     """Run and save one trial. Errors come back as words: not every exception can travel."""
     try:
-        runs = _runs()
+        runs = load()
     except Exception as error:  # unpickling imports and runs the user's modules
         where = "define what you compare in a module that can be imported, or use jobs=1"
         return "unusable", f"a worker process cannot load the comparison ({type(error).__name__}: {error}); {where}"
@@ -125,9 +147,9 @@ def _end_with(leash: Connection) -> None:
         os._exit(1)
 
 
-def _unpicklable(piece: object) -> str:
+def _unpicklable(piece: object, dumps: Callable[[object], bytes]) -> str:
     try:
-        pickle.dumps(piece)
+        dumps(piece)
     except Exception as error:  # as above
         return str(error)
     return ""
