@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from unstale.callbacks import Callback, in_short
+from unstale.engines.live.members import AWAY
 from unstale.experiments.outline import Trial
 from unstale.experiments.pool import Failure, Watcher
 from unstale.progress_lines import bar, worker_lines
@@ -126,7 +127,7 @@ class ProgressBar(Callback):
         return line
 
     def _alive(self) -> str:
-        alive = sum(worker["state"] not in ("down", "gone") for worker in self._workers)
+        alive = sum(worker["state"] not in AWAY for worker in self._workers)
         return f"  {alive}/{len(self._workers)} workers"
 
 

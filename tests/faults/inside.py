@@ -30,11 +30,12 @@ class Inside:
         self.alive: set[int] = set()
         self.starts = 0
 
-    def start(self, worker: int) -> None:
+    def start(self, worker: int) -> bool:
         self.kill(worker)
         self.alive.add(worker)
         self.starts += 1
         self.said.append(Up(worker))
+        return True
 
     def send(self, worker: int, ticket: Ticket) -> None:
         if worker in self.alive:

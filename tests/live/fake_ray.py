@@ -114,6 +114,28 @@ class FakeRay(types.ModuleType):
         self.started: dict[str, Any] | None = None
         self.asked: list[dict[str, Any]] = []
 
+        self.rooms: list[Room] = []
+        self.space = 10**6
+        strategies = types.SimpleNamespace(PlacementGroupSchedulingStrategy=lambda room: room)
+        self.util = types.SimpleNamespace(
+            placement_group=self._room, remove_placement_group=self._no_room, scheduling_strategies=strategies
+        )
+
+    def _room(self, bundles: list[dict[str, float]]) -> Room:
+        self.rooms.append(Room(bundles))
+        self.grow(0)
+        return self.rooms[-1]
+
+    def _no_room(self, room: Room) -> None:
+        self.rooms.remove(room)
+        self.grow(0)
+
+    def grow(self, more: int) -> None:
+        """There is space for so many rooms more."""
+        self.space += more
+        for room in self.rooms[: self.space]:
+            room.place()
+
     def is_initialized(self) -> bool:
         return self.started is not None
 
@@ -150,6 +172,21 @@ class FakeRay(types.ModuleType):
             return types.SimpleNamespace(remote=remote)
 
         return types.SimpleNamespace(options=options)
+
+
+class Room:
+    """A placement group."""
+
+    def __init__(self, bundles: list[dict[str, float]]) -> None:
+        assert all(amount > 0 for bundle in bundles for amount in bundle.values())
+        self._placed: Future[Any] = Future()
+
+    def place(self) -> None:
+        if not self._placed.done():
+            self._placed.set_result(True)
+
+    def ready(self) -> Ref:
+        return Ref(self._placed)
 
 
 def _done(value: Any) -> Future[Any]:

@@ -90,9 +90,9 @@ class Kept(RayFleet):
 
     actors: list[Any] = []
 
-    def _actor(self, *arguments: Any) -> Any:
+    def _actor(self, room: Any, *arguments: Any) -> Any:
         if len(self.actors) <= arguments[1]:
-            self.actors.append(super()._actor(*arguments))
+            self.actors.append(super()._actor(None, *arguments))
         actor = self.actors[arguments[1]]
         plan, *others = arguments
         actor.__ray_call__.remote(lambda self, plan: self.__init__(plan, *others), plan)

@@ -17,6 +17,7 @@ from tests.live.fake_ray import FakeRay
 from tests.live.test_processes import SMALL, At
 from unstale import methods
 from unstale.cli import main
+from unstale.clocks import Gamma
 from unstale.engines import Plan
 from unstale.engines.live.ray.fleet import RayFleet
 from unstale.engines.replay import repeat
@@ -150,3 +151,31 @@ def test_the_command_line(ray: FakeRay, capsys: pytest.CaptureFixture[str]) -> N
         main(["train", "digits", "--servers", "2", *small])
     assert ended.value.code != 0
     assert "--servers is for real workers, but --engine is 'simulate'" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize("method", ["sync", "dana_ga"])
+def test_training_goes_on_without_those_who_wait_for_room_and_takes_them_in_when_there_is_some(
+    method: str, ray: FakeRay
+) -> None:
+    """As when an autoscaler brings machines."""
+    ray.space = 2
+    joined: list[int] = []
+
+    def grow(live: unstale.LiveRun, worker: int) -> None:
+        members = live._conductor.members
+        assert [members[n].state for n in range(3)].count("absent") == 1
+        assert live._conductor.stats()["alive"] == 2
+        ray.grow(1)
+
+    class Watch(At):
+        def on_push(self, row: Any) -> None:
+            super().on_push(row)
+            joined.append(row["worker"])
+
+    at = Watch({40}, grow)
+    patience = unstale.Patience(back_off=0.0, floor=0.2)
+    real = run(method, at, address="auto", patience=patience, epochs=60, pace=Gamma(mean=0.02))
+    assert set(joined[:41]) == {0, 1}
+    assert 2 in joined
+    assert equal(real, replayed(method, real, epochs=60))
+    assert not ray.rooms

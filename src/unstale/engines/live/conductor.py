@@ -17,7 +17,7 @@ from unstale.describe import Plain
 from unstale.engines.base import Plan
 from unstale.engines.gradients.precision import tensor_cores
 from unstale.engines.live.books import Books
-from unstale.engines.live.fleet import Arrived, Fleet, Gone, Message, Up
+from unstale.engines.live.fleet import Arrived, Fleet, Gone, Message, Placed, Up
 from unstale.engines.live.members import Member, Patience, all_gone
 from unstale.engines.live.steered import TICK, Steered
 from unstale.engines.training import Training
@@ -178,6 +178,9 @@ class Conductor(Training, Steered):
             if member.state == "down":
                 if not self._stopping:
                     self._launch(member.worker)
+            elif member.state == "waiting":
+                member.become("absent", self.clock())
+                self._depart(member.worker, failed=False)
             elif member.state == "busy" and self._first_silence_over(member.ticket):
                 self._expire(member)
             else:
@@ -203,6 +206,10 @@ class Conductor(Training, Steered):
     @singledispatchmethod
     def _hear(self, message: Message) -> None:
         raise NotImplementedError
+
+    @_hear.register
+    def _(self, message: Placed) -> None:
+        self.members[message.worker].become("starting", self.clock())
 
     @_hear.register
     def _(self, message: Up) -> None:
@@ -275,9 +282,9 @@ class Conductor(Training, Steered):
         self.fleet.send(member.worker, ticket)
 
     def _launch(self, worker: int) -> None:
-        self.members[worker].become("starting", self.clock())
+        starts = self.fleet.start(worker)
+        self.members[worker].become("starting" if starts else "waiting", self.clock())
         self.members[worker].durations.clear()  # its first gradient may take as long as anybody's first
-        self.fleet.start(worker)
 
     def _expire(self, member: Member) -> None:
         """Its batch goes to another one; a push that still comes is late."""

@@ -8,7 +8,13 @@ from typing import Literal, NamedTuple, Protocol
 from unstale.engines.gradients.base import Computed
 from unstale.tickets import Ticket
 
-__all__ = ["Arrived", "Asked", "Fleet", "Gone", "Message", "Up"]
+__all__ = ["Arrived", "Asked", "Fleet", "Gone", "Message", "Placed", "Up"]
+
+
+class Placed(NamedTuple):
+    """There is room for a worker that had to wait for it; it starts."""
+
+    worker: int
 
 
 class Up(NamedTuple):
@@ -43,14 +49,17 @@ class Asked(NamedTuple):
     what: Literal["ticket", "theta"]
 
 
-Message = Up | Arrived | Gone
+Message = Placed | Up | Arrived | Gone
 
 
 class Fleet(Protocol):
     """Worker processes or actors, by number. All methods but `wake` belong to one thread."""
 
-    def start(self, worker: int) -> None:
-        """Begin to start a worker; `Up` will tell when it is ready, `Gone` if it never is."""
+    def start(self, worker: int) -> bool:
+        """Begin to start a worker; `Up` will tell when it is ready, `Gone` if it never is.
+
+        False: it has to wait for room first, and `Placed` will tell when there is some.
+        """
 
     def send(self, worker: int, ticket: Ticket) -> None:
         """Have a worker that is up and idle compute a ticket's gradient."""

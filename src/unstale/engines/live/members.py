@@ -14,15 +14,18 @@ from unstale.errors import RunError
 from unstale.measure import Receipt
 from unstale.tickets import Ticket
 
-__all__ = ["Member", "Patience", "all_gone"]
+__all__ = ["AWAY", "Member", "Patience", "all_gone"]
 
 RECENT = 16  # of a worker's own durations, by which it is told that it takes too long
 DOUBLINGS = 7  # of the time before a restart
 
 _KEPT = ("worker", "pushes", "accepted", "dropped", "late", "delays", "restarts", "failures")
 
-State = Literal["starting", "idle", "busy", "silent", "down", "gone"]
-"""silent: its ticket was taken from it. down: it will be started again. gone: it will not."""
+State = Literal["waiting", "absent", "starting", "idle", "busy", "silent", "down", "gone"]
+"""waiting: for room to start. absent: for so long that it is not counted on meanwhile. silent: its ticket was taken
+from it. down: it will be started again. gone: it will not."""
+AWAY = ("waiting", "absent", "down", "gone")
+"""States of workers that there are not."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +37,8 @@ class Patience:
     slowness: a worker is silent when a gradient takes this many times the longest of its recent ones, and at least
         ``floor`` seconds: its batch goes to another one. When it takes as long again, it is killed and started anew;
         at once, if somebody was silent over that batch before, which then counts as a failure of the batch.
-    starting: seconds that a worker may take to start, and to compute its first gradient.
+    starting: seconds that a worker may take to start, and to compute its first gradient. While a cluster has no room
+        for it, it waits for as long as it takes; after ``floor`` seconds the others go on without it until it comes.
     grace: seconds that gradients under way have when a run is stopped.
     """
 
@@ -102,6 +106,8 @@ class Member:
             known = self.durations and self.state != "starting"
             allowed = max(patience.floor, patience.slowness * max(self.durations)) if known else patience.starting
             return self.since + allowed
+        if self.state == "waiting":
+            return self.since + patience.floor
         if self.state == "down":
             return self.since + patience.back_off * 2.0 ** min(self.restarts - 1, DOUBLINGS)
         return None

@@ -78,8 +78,8 @@ class Processes:
         if plan.device == "cpu" and plan.dtype.itemsize >= 4:
             server.place_points(lambda worker: self._places[worker].point)
 
-    def start(self, worker: int) -> None:
-        """See `Fleet`."""
+    def start(self, worker: int) -> bool:
+        """See `Fleet`; there is always room."""
         self.kill(worker)
         block = self._places[worker] = Block(self.server.layout.size, self.plan.dtype, self._buffers)
         mine, theirs = socket.socketpair()
@@ -94,6 +94,7 @@ class Processes:
         member = _Member(home, token, Channel(mine), block)
         self._members[worker] = member
         self._selector.register(member.line, selectors.EVENT_READ, worker)
+        return True
 
     def send(self, worker: int, ticket: Ticket) -> None:
         """See `Fleet`."""

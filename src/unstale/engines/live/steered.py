@@ -10,7 +10,7 @@ from typing import Protocol
 
 from unstale.callbacks import Callback
 from unstale.describe import Plain
-from unstale.engines.live.members import Member, Patience
+from unstale.engines.live.members import AWAY, Member, Patience
 from unstale.record import Run
 from unstale.recorder import Recorder
 
@@ -75,7 +75,7 @@ class Steered(ABC):
             "progress": self.progress,
             "pushes": self.recorder.pushes,
             "pushes_per_second": self.recorder.pushes / seconds if seconds else 0.0,
-            "alive": sum(member.state not in ("down", "gone") for member in self.members.values()),
+            "alive": sum(member.state not in AWAY for member in self.members.values()),
             "workers": list[Plain](self._reports()),
         }
 

@@ -53,11 +53,19 @@ class Cluster:
             # Ray's own would end this process; a run is ended in order.
             signal.signal(signal.SIGTERM, handler)
 
-    def actor(self, kind: type, resources: Mapping[str, float], *arguments: Any) -> Any:
-        """A new actor. Ray is not to restart it: what it would know is not what it should."""
+    def room(self, resources: Mapping[str, float]) -> Any:
+        """A placement group of its own for an actor that asks for resources; None for one that asks for none."""
+        wanted = {name: amount for name, amount in resources.items() if amount}
+        return self.ray.util.placement_group([wanted]) if wanted else None
+
+    def actor(self, kind: type, resources: Mapping[str, float], *arguments: Any, room: Any = None) -> Any:
+        """A new actor, in its `room` if it has one. Ray is not to restart it: it would not know what it should."""
         own = {_OWN_OPTIONS[name]: value for name, value in resources.items() if name in _OWN_OPTIONS}
         rest = {name: value for name, value in resources.items() if name not in _OWN_OPTIONS}
         options = {"num_cpus": 0, **own, "resources": rest, "max_restarts": 0, "max_task_retries": 0}
+        if room is not None:
+            placed = self.ray.util.scheduling_strategies.PlacementGroupSchedulingStrategy
+            options["scheduling_strategy"] = placed(room)
         return self.ray.remote(kind).options(**options).remote(*arguments)
 
     def put(self, content: bytes) -> Any:
@@ -66,9 +74,12 @@ class Cluster:
 
         return self.ray.put(np.frombuffer(content, dtype=np.uint8))
 
-    def kill(self, actor: Any) -> None:
-        """At once."""
-        self.ray.kill(actor, no_restart=True)
+    def kill(self, actor: Any, room: Any = None) -> None:
+        """At once; its room is free again."""
+        if actor is not None:
+            self.ray.kill(actor, no_restart=True)
+        if room is not None:
+            self.ray.util.remove_placement_group(room)
 
     def close(self) -> None:
         """Leave it, and end it if it is ours."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from unstale.clocks import Clock
 from unstale.engines.gradients.base import Computed
-from unstale.engines.live.fleet import Arrived, Gone, Message, Up
+from unstale.engines.live.fleet import Arrived, Gone, Message, Placed, Up
 from unstale.engines.live.ray.actors import Answer, Place, Worker, this_machine
 from unstale.engines.live.ray.arrays import boxed, opened
 from unstale.engines.live.ray.cluster import Cluster
@@ -31,7 +31,8 @@ class _Member:
     """One actor; a worker that is started again gets another, and what the old one still says is not heard."""
 
     worker: int
-    actor: Any
+    room: Any
+    actor: Any = None
     elsewhere: bool = False
     process: int = 0
     sent: float = 0.0
@@ -77,13 +78,16 @@ class RayFleet:
         self._members: dict[int, _Member] = {}
         self._heard: queue.SimpleQueue[_Heard | None] = queue.SimpleQueue()
 
-    def start(self, worker: int) -> None:
-        """See `Fleet`."""
+    def start(self, worker: int) -> bool:
+        """See `Fleet`. It waits where the cluster has not what it asks for."""
         self.kill(worker)
-        device = self._devices[worker % len(self._devices)]
-        actor = self._actor(self._plan, worker, device, self._threads, self._pace, self._places)
-        member = self._members[worker] = _Member(worker, actor)
-        self._expect(member, actor.up.remote())
+        room = self.cluster.room(self._resources)
+        member = self._members[worker] = _Member(worker, room)
+        if room is None:
+            self._begin(member)
+        else:
+            self._expect(member, room.ready())
+        return room is None
 
     def send(self, worker: int, ticket: Ticket) -> None:
         """See `Fleet`."""
@@ -111,7 +115,7 @@ class RayFleet:
         """See `Fleet`."""
         member = self._members.pop(worker, None)
         if member is not None:
-            self.cluster.kill(member.actor)
+            self.cluster.kill(member.actor, member.room)
 
     def wake(self) -> None:
         """See `Fleet`."""
@@ -129,8 +133,14 @@ class RayFleet:
         """The number of its actor's process, on its machine."""
         return self._members[worker].process
 
-    def _actor(self, *arguments: Any) -> Any:
-        return self.cluster.actor(Worker, self._resources, *arguments)
+    def _begin(self, member: _Member) -> None:
+        device = self._devices[member.worker % len(self._devices)]
+        arguments = self._plan, member.worker, device, self._threads, self._pace, self._places
+        member.actor = self._actor(member.room, *arguments)
+        self._expect(member, member.actor.up.remote())
+
+    def _actor(self, room: Any, *arguments: Any) -> Any:
+        return self.cluster.actor(Worker, self._resources, *arguments, room=room)
 
     def _expect(self, member: _Member, ref: Any) -> None:
         heard: Callable[[Any], None] = lambda future: self._heard.put(_Heard(member, future, time.monotonic()))  # noqa: E731
@@ -141,6 +151,9 @@ class RayFleet:
         if error is not None:
             self.kill(member.worker)
             return Gone(member.worker, _reason(error))
+        if member.actor is None:
+            self._begin(member)
+            return Placed(member.worker)
         told = heard.future.result()
         if not isinstance(told, Answer):
             machine, member.process = told
