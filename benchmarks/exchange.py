@@ -194,7 +194,7 @@ def main() -> None:
     given = options.parse_args()
     rounds = 3 if given.quick else 7
     sizes = (given.sizes or ("51e3" if given.quick else SIZES)).split(",")
-    ray.init(num_cpus=8, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    ray.init("local", num_cpus=8, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     rows = []
     for d in map(int, map(float, sizes)):
         times = max(10, min(300, int(1.5e8 / d)))
