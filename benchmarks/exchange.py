@@ -17,6 +17,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -155,8 +156,15 @@ class Engine(unstale.Callback):
 
     def exchange(self, times: int) -> float:
         self.allowed.release(times + WORKERS)
-        moments = [self.done.get() for _ in range(times + WORKERS)]
+        moments = [self._next() for _ in range(times + WORKERS)]
         return (moments[-1] - moments[WORKERS - 1]) / times
+
+    def _next(self) -> float:
+        while not self.live.done:
+            with suppress(queue.Empty):
+                return self.done.get(timeout=1.0)
+        self.live.result()  # which says why it ended
+        raise RuntimeError("it has ended")
 
     def end(self) -> None:
         self.ending = True
