@@ -14,6 +14,7 @@ from unstale.engines.live.address import chosen, scheme
 from unstale.engines.live.asking import Line, Work
 from unstale.engines.live.likeness import Likeness
 from unstale.engines.live.line import SocketLine
+from unstale.engines.live.ray import ray_line
 from unstale.errors import ArgumentError
 from unstale.flat import Layout
 from unstale.measure import Receipt
@@ -93,6 +94,7 @@ class Worker:
 
 WAYS: dict[str, Callable[[str | Path | None, float], Line]] = {
     "": lambda address, wait: SocketLine(chosen(address), wait),
+    "ray": ray_line,
 }
 """By the scheme of an address; none: a socket on this machine."""
 

@@ -16,6 +16,7 @@ from unstale.engines.live.answering import Callers
 from unstale.engines.live.callers import SocketCallers
 from unstale.engines.live.launch import Background
 from unstale.engines.live.members import Patience
+from unstale.engines.live.ray import ray_callers
 from unstale.engines.live.serving import Serving
 from unstale.engines.live.terms import Terms
 from unstale.errors import ArgumentError, RunError
@@ -69,6 +70,7 @@ class Served(Background):
 
 DOORS: dict[str, Callable[[str | Path | None], Callers]] = {
     "": lambda address: SocketCallers(chosen(address)),
+    "ray": ray_callers,
 }
 """By the scheme of an address; none: a socket on this machine."""
 
