@@ -476,6 +476,22 @@ def test_words_out_of_turn(place: str) -> None:
         unstale.connect(place, wait=0)
 
 
+def test_after_a_pull_was_interrupted_no_answer_is_taken_for_another(
+    place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with unstale.serve("ga", address=place, lr=0.1), unstale.connect(place) as worker:
+        assert worker.pull(model_of())
+        monkeypatch.setattr(worker._line, "_exchange", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            worker.pull(model_of())
+        monkeypatch.undo()
+        with pytest.raises(RunError, match="was interrupted before its answer came; connect again"):
+            worker.pull(model_of())
+
+
 def say(worker: unstale.Worker, kind: Kind) -> None:
     if isinstance(worker._line, RayLine):
         worker._line._say(kind, b"")
