@@ -15,7 +15,8 @@ from tests.cli.run import Command
         (["--epochs", "2"], "batches_per_epoch must be given with epochs, got epochs=2 alone"),
         (["--decay", "steps"], "lr must be a number where epochs is not given"),
         (["--method", "dana_gaa"], "unknown method 'dana_gaa'; did you mean dana_ga"),
-        (["--address", "ray://head"], "address must be the path of a socket on this machine"),
+        (["--address", "tcp://head"], "address must be the path of a socket on this machine, or ray://NAME"),
+        (["--address", "ray://head:1"], "address must be ray:// and a name of letters, digits, - and _"),
         (["--workers", "0"], "workers must be a whole number of at least 1"),
     ],
 )

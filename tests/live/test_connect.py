@@ -25,8 +25,11 @@ from torch.nn.functional import cross_entropy
 
 import unstale
 from tests.cli.run import ENVIRONMENT, start
+from tests.live.fake_ray import FakeRay
 from unstale.engines.live import line
+from unstale.engines.live.callers import SocketCallers
 from unstale.engines.live.frames import Channel, Kind
+from unstale.engines.live.ray.line import RayLine
 from unstale.errors import ArgumentError, GradientError, RunError
 
 X = torch.randn(40, 4, generator=torch.Generator().manual_seed(0))
@@ -75,6 +78,26 @@ def address() -> Iterator[Path]:
         assert not list(Path(folder).iterdir()), "the socket is left behind"
 
 
+@pytest.fixture
+def ray(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeRay]:
+    """All that is left behind is what was there."""
+    fake = FakeRay()
+    monkeypatch.setitem(sys.modules, "ray", fake)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    yield fake
+    assert fake.started is None, "still connected"
+    assert all(actor.dead for actor in fake.actors)
+
+
+@pytest.fixture(params=["socket", "ray"])
+def place(request: pytest.FixtureRequest) -> str:
+    """An address, of each kind."""
+    if request.param == "socket":
+        return str(request.getfixturevalue("address"))
+    request.getfixturevalue("ray")
+    return "ray://tests"
+
+
 def in_thread(what: Callable[[], Any]) -> Future[Any]:
     done: Future[Any] = Future()
 
@@ -110,15 +133,13 @@ def script(tmp_path: Path, address: Path, *arguments: str, **environment: str) -
 # What is computed.
 
 
-def test_one_script_with_nesterov_is_torch(address: Path) -> None:
+def test_one_script_with_nesterov_is_torch(place: str) -> None:
     theirs = nn.Linear(4, 2)
     ours = nn.Linear(4, 2)
     ours.load_state_dict(theirs.state_dict())
     optimiser = torch.optim.SGD(theirs.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.01)
-    with unstale.serve(
-        "nag_asgd", address=address, lr=0.1, weight_decay=0.01, epochs=2, batches_per_epoch=10
-    ) as served:
-        with unstale.connect(address) as worker:
+    with unstale.serve("nag_asgd", address=place, lr=0.1, weight_decay=0.01, epochs=2, batches_per_epoch=10) as served:
+        with unstale.connect(place) as worker:
             while work := worker.pull(ours):
                 optimiser.zero_grad()
                 gradient(theirs, work.index)
@@ -134,7 +155,7 @@ def test_one_script_with_nesterov_is_torch(address: Path) -> None:
 
 
 @pytest.mark.parametrize("method", ["dana_ga", "ga(per=layer)", "fedbuff"])
-def test_two_scripts_in_turns_are_the_server_by_hand_to_the_bit(method: str, address: Path) -> None:
+def test_two_scripts_in_turns_are_the_server_by_hand_to_the_bit(method: str, place: str) -> None:
     """With BatchNorm, and decay on matrices only: the server's order of parameters is not the model's."""
     from unstale.flat import decay_matrices_only
 
@@ -151,8 +172,8 @@ def test_two_scripts_in_turns_are_the_server_by_hand_to_the_bit(method: str, add
         if turn < 10:
             tickets[turn % 2] = server.pull(turn % 2)
     server.load_into(theirs)
-    with unstale.serve(method, address=address, workers=2, epochs=2, batches_per_epoch=6, **terms) as served:
-        models, workers = [model_of(), model_of(1)], [unstale.connect(address, worker=n) for n in range(2)]
+    with unstale.serve(method, address=place, workers=2, epochs=2, batches_per_epoch=6, **terms) as served:
+        models, workers = [model_of(), model_of(1)], [unstale.connect(place, worker=n) for n in range(2)]
         first = in_thread(lambda: workers[0].pull(models[0]))
         until(lambda: served.stats()["alive"] == 1)
         second = in_thread(lambda: workers[1].pull(models[1]))
@@ -173,11 +194,11 @@ def test_two_scripts_in_turns_are_the_server_by_hand_to_the_bit(method: str, add
     assert torch.equal(served.params, server.params)
 
 
-def test_theta_can_be_had_between_push_and_pull(address: Path) -> None:
+def test_theta_can_be_had_between_push_and_pull(place: str) -> None:
     model, evaluated, given = model_of(), model_of(1), model_of()
     with (
-        unstale.serve("dana", address=address, model=given, lr=0.1) as served,
-        unstale.connect(address) as worker,
+        unstale.serve("dana", address=place, model=given, lr=0.1) as served,
+        unstale.connect(place) as worker,
     ):
         with pytest.raises(ArgumentError, match="between a push and the next pull"):
             worker.load(evaluated)
@@ -195,7 +216,7 @@ def test_theta_can_be_had_between_push_and_pull(address: Path) -> None:
     assert all(torch.equal(given.state_dict()[name], value) for name, value in model_of().state_dict().items())
 
 
-def test_shared_and_frozen_parameters(address: Path) -> None:
+def test_shared_and_frozen_parameters(place: str) -> None:
     class Tied(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -205,7 +226,7 @@ def test_shared_and_frozen_parameters(address: Path) -> None:
             self.two.weight = self.one.weight
 
     model = Tied()
-    with unstale.serve("asgd", address=address, lr=1.0) as served, unstale.connect(address) as worker:
+    with unstale.serve("asgd", address=place, lr=1.0) as served, unstale.connect(place) as worker:
         worker.pull(model)
         before = model.one.weight.detach().clone()
         model.two(torch.eye(4)).sum().backward()
@@ -319,12 +340,12 @@ def fail(worker: unstale.Worker, model: nn.Module) -> None:
     raise ZeroDivisionError("of mine")
 
 
-def test_an_exception_is_told_and_a_close_is_not_a_failure(address: Path) -> None:
+def test_an_exception_is_told_and_a_close_is_not_a_failure(place: str) -> None:
     model = model_of()
-    with unstale.serve("dana", address=address, lr=0.05) as served:
-        with unstale.connect(address) as worker:
+    with unstale.serve("dana", address=place, lr=0.05) as served:
+        with unstale.connect(place) as worker:
             worker.pull(model)
-        with pytest.raises(ZeroDivisionError), unstale.connect(address) as worker:
+        with pytest.raises(ZeroDivisionError), unstale.connect(place) as worker:
             fail(worker, model)
         until(lambda: served.stats()["alive"] == 0)
         served.stop()
@@ -335,12 +356,12 @@ def test_an_exception_is_told_and_a_close_is_not_a_failure(address: Path) -> Non
     assert list(run.events.query("kind == 'depart'")["outcome"]) == ["left", "failed"]
 
 
-def test_a_hung_script_is_late_and_may_go_on(address: Path) -> None:
+def test_a_hung_script_is_late_and_may_go_on(place: str) -> None:
     model, other = model_of(), model_of()
     with (
-        unstale.serve("dana", address=address, lr=0.05, patience=QUICK) as served,
-        unstale.connect(address) as slow,
-        unstale.connect(address) as quick,
+        unstale.serve("dana", address=place, lr=0.05, patience=QUICK) as served,
+        unstale.connect(place) as slow,
+        unstale.connect(place) as quick,
     ):
         first = slow.pull(model)
         assert first is not None
@@ -366,10 +387,10 @@ def test_a_hung_script_is_late_and_may_go_on(address: Path) -> None:
     assert list(events.query("worker == 0")["kind"].iloc[:4]) == ["join", "pull", "expire", "depart"]
 
 
-def test_pull_waits_while_the_gate_is_shut_and_a_second_one_gives_back(address: Path) -> None:
+def test_pull_waits_while_the_gate_is_shut_and_a_second_one_gives_back(place: str) -> None:
     models = [model_of(), model_of()]
-    with unstale.serve("sync", address=address, workers=2, lr=0.05):
-        workers = [unstale.connect(address) for _ in range(2)]
+    with unstale.serve("sync", address=place, workers=2, lr=0.05):
+        workers = [unstale.connect(place) for _ in range(2)]
         first = in_thread(lambda: workers[0].pull(models[0]))
         time.sleep(0.2)
         assert not first.done(), "two must have come"
@@ -413,33 +434,33 @@ def different(**changes: Any) -> nn.Module:
         (different().double(), "its parameters are float64, not float32"),
     ],
 )
-def test_another_model_is_refused(model: nn.Module, difference: str, address: Path) -> None:
+def test_another_model_is_refused(model: nn.Module, difference: str, place: str) -> None:
     with (
-        unstale.serve("ga", address=address, model=model_of(), lr=0.1),
-        unstale.connect(address) as worker,
+        unstale.serve("ga", address=place, model=model_of(), lr=0.1),
+        unstale.connect(place) as worker,
         pytest.raises(ArgumentError, match=f"model must be like the server's, but {difference}; build"),
     ):
         worker.pull(model)
 
 
-def test_numbers_are_given_once(address: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with unstale.serve("ga", address=address, model=model_of(), lr=0.1):
-        with unstale.connect(address, worker=2) as two:
+def test_numbers_are_given_once(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with unstale.serve("ga", address=place, model=model_of(), lr=0.1):
+        with unstale.connect(place, worker=2) as two:
             two.pull(model_of())
-            with unstale.connect(address, worker=2) as again, pytest.raises(ArgumentError, match="got 2; give each"):
+            with unstale.connect(place, worker=2) as again, pytest.raises(ArgumentError, match="got 2; give each"):
                 again.pull(model_of())
             monkeypatch.setenv("SLURM_PROCID", "2")  # as all have that were started by hand in one job
-            with unstale.connect(address) as other:
+            with unstale.connect(place) as other:
                 other.pull(model_of())
                 assert (two.number, other.number) == (2, 0)
         monkeypatch.setenv("RANK", "first")
         with pytest.raises(ArgumentError, match="RANK must be a whole number of at least 0, got 'first'"):
-            unstale.connect(address)
+            unstale.connect(place)
 
 
-def test_words_out_of_turn(address: Path) -> None:
+def test_words_out_of_turn(place: str) -> None:
     model = model_of()
-    with unstale.serve("ga", address=address, lr=0.1) as served, unstale.connect(address) as worker:
+    with unstale.serve("ga", address=place, lr=0.1) as served, unstale.connect(place) as worker:
         with pytest.raises(RunError, match="there are no parameters yet"):
             _ = served.params
         with pytest.raises(ArgumentError, match="must follow a pull"):
@@ -452,21 +473,43 @@ def test_words_out_of_turn(address: Path) -> None:
         with pytest.raises(ArgumentError, match="must follow a pull"):
             worker.push(model)
     with pytest.raises(RunError, match="no server answers at"):
-        unstale.connect(address, wait=0)
+        unstale.connect(place, wait=0)
 
 
-def test_who_speaks_out_of_turn_is_sent_away(address: Path) -> None:
+def test_after_a_pull_was_interrupted_no_answer_is_taken_for_another(
+    place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with unstale.serve("ga", address=place, lr=0.1), unstale.connect(place) as worker:
+        assert worker.pull(model_of())
+        monkeypatch.setattr(worker._line, "_exchange", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            worker.pull(model_of())
+        monkeypatch.undo()
+        with pytest.raises(RunError, match="was interrupted before its answer came; connect again"):
+            worker.pull(model_of())
+
+
+def say(worker: unstale.Worker, kind: Kind) -> None:
+    if isinstance(worker._line, RayLine):
+        worker._line._say(kind, b"")
+    else:
+        vars(worker._line)["_line"].send(kind)
+
+
+def test_who_speaks_out_of_turn_is_sent_away(place: str) -> None:
     model, other = model_of(), model_of()
     with (
-        unstale.serve("dana", address=address, lr=0.1) as served,
-        unstale.connect(address) as bad,
-        unstale.connect(address) as good,
+        unstale.serve("dana", address=place, lr=0.1) as served,
+        unstale.connect(place) as bad,
+        unstale.connect(place) as good,
     ):
         assert bad.pull(model)
         assert good.pull(other)
-        channel = vars(bad._line)["_line"]
-        channel.send(Kind.LOAD)
-        channel.send(Kind.PULL)  # no ticket for one that is gone
+        say(bad, Kind.LOAD)
+        say(bad, Kind.PULL)  # no ticket for one that is gone
         gradient(model, 0)
         with pytest.raises(RunError, match="the server says: it asked for θ in the middle of a ticket"):
             bad.push(model)
@@ -477,6 +520,7 @@ def test_who_speaks_out_of_turn_is_sent_away(address: Path) -> None:
 
 def test_no_port_and_no_other_user(address: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with unstale.serve("ga", address=address, model=model_of(), lr=0.1) as served:
+        assert isinstance(served._conductor.fleet, SocketCallers)
         assert served._conductor.fleet.door.socket.family == socket.AF_UNIX
         assert stat.S_IMODE(address.stat().st_mode) == 0o600
         with pytest.raises(ArgumentError, match="a server is at"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import pytest
 import torch
 
 import unstale
+from tests.cli.run import ENVIRONMENT, start
 from tests.engines.problems import blobs, equal, normed, trained
 from tests.live.test_processes import SMALL, At, plan
 from unstale.clocks import Gamma
@@ -187,6 +189,90 @@ def test_a_server_that_dies_ends_the_run(cluster: Any) -> None:
 
     with pytest.raises(RunError, match="a server of 2 is lost"):
         run("asgd", 1, At({3}, end), servers=2, epochs=20)
+
+
+CONNECTING = """
+import os, sys, time
+import torch, unstale
+
+model = torch.nn.Sequential(torch.nn.Linear(4, 6), torch.nn.BatchNorm1d(6), torch.nn.Linear(6, 2))
+batches = []
+try:
+    with unstale.connect("ray://digits", wait=60) as worker:
+        print("connected", flush=True)
+        while work := worker.pull(model):
+            batches.append(work.batch)
+            print("has", work.batch, flush=True)
+            if "hang" in sys.argv:
+                time.sleep(600)
+            model(torch.full((3, 4), float(work.index))).sum().backward()
+            worker.push(model)
+except unstale.errors.RunError as error:
+    print(error, flush=True)
+    sys.exit(3)
+torch.save({"model": model.state_dict(), "batches": batches}, sys.argv[1])
+"""
+
+
+def connecting(cluster: Any, *arguments: Any) -> subprocess.Popen[str]:
+    root = str(Path(__file__).resolve().parents[2])
+    environment = {
+        **os.environ,
+        "RAY_ADDRESS": cluster.address,
+        "PYTHONPATH": os.pathsep.join([root, *filter(None, sys.path)]),
+    }
+    command = [sys.executable, "-c", CONNECTING, *map(str, arguments)]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+
+
+def test_scripts_connect_and_one_is_killed(cluster: Any, tmp_path: Path) -> None:
+    """The batch of one that is killed is done by another; a task of Ray is a script, too."""
+
+    def task(wanted: int) -> int:
+        model = torch.nn.Sequential(torch.nn.Linear(4, 6), torch.nn.BatchNorm1d(6), torch.nn.Linear(6, 2))
+        pushed = 0
+        with unstale.connect("ray://digits") as worker:
+            while pushed < wanted and worker.pull(model):
+                model(torch.ones(3, 4)).sum().backward()
+                pushed += worker.push(model).outcome == "applied"
+        return pushed
+
+    terms: dict[str, Any] = {"lr": 0.01, "epochs": 3, "batches_per_epoch": 10}
+    with unstale.serve("dana", address="ray://digits", **terms) as served:
+        dying = connecting(cluster, "hang")
+        assert dying.stdout is not None
+        assert [dying.stdout.readline() for _ in range(2)] == ["connected\n", "has 0\n"]
+        with pytest.raises(ArgumentError, match="a server is at ray://digits already"):
+            unstale.serve("dana", address="ray://digits", **terms)
+        assert ray.get(ray.remote(task).remote(4), timeout=120) == 4
+        dying.kill()
+        dying.wait()
+        dying.stdout.close()
+        script = connecting(cluster, tmp_path / "end.pt")
+        script.communicate(timeout=120)
+        assert script.returncode == 0
+        real = served.result(60)
+    found = torch.load(tmp_path / "end.pt", weights_only=True)
+    assert sorted(found["batches"]) == [0, *range(5, 30)]
+    assert all(torch.equal(found["model"][name], value) for name, value in real.params.items())
+    assert real.events is not None
+    assert sorted(real.events.query("kind == 'depart'")["outcome"]) == ["failed", "left"]
+
+
+def test_scripts_are_told_when_their_server_is_killed(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ENVIRONMENT, "RAY_ADDRESS", cluster.address)
+    server = start("serve", "--address", "ray://digits", "--workers", "2")
+    assert server.stderr is not None
+    assert server.stderr.readline() == "waiting for scripts at ray://digits\n"
+    script = connecting(cluster)
+    assert script.stdout is not None
+    assert script.stdout.readline() == "connected\n"
+    time.sleep(1)  # it waits for another one
+    server.kill()
+    server.communicate()
+    said, _ = script.communicate(timeout=60)
+    assert script.returncode == 3
+    assert "the server at ray://digits is gone" in said
 
 
 def test_what_cannot_be_split_is_refused_before_anything_starts() -> None:

@@ -14,6 +14,7 @@ from torch import nn
 import unstale
 from tests.engines.problems import blobs, equal
 from tests.live.fake_ray import FakeRay
+from tests.live.test_connect import in_thread, until
 from tests.live.test_processes import SMALL, At
 from unstale import methods
 from unstale.cli import main
@@ -21,7 +22,7 @@ from unstale.clocks import Gamma
 from unstale.engines import Plan
 from unstale.engines.live.ray.fleet import RayFleet
 from unstale.engines.replay import repeat
-from unstale.errors import ArgumentError, RunError
+from unstale.errors import ArgumentError, MissingPackageError, RunError
 
 WORKERS = 3
 
@@ -31,7 +32,14 @@ def ray(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeRay:
     fake = FakeRay()
     monkeypatch.setitem(sys.modules, "ray", fake)
     monkeypatch.setenv("HOME", str(tmp_path))  # a token may be kept there
-    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_USAGE_STATS_ENABLED"):
+    for name in (
+        "RAY_ADDRESS",
+        "UNSTALE_ADDRESS",
+        "RAY_AUTH_MODE",
+        "RAY_AUTH_TOKEN",
+        "RAY_AUTH_TOKEN_PATH",
+        "RAY_USAGE_STATS_ENABLED",
+    ):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
     return fake
@@ -179,3 +187,107 @@ def test_training_goes_on_without_those_who_wait_for_room_and_takes_them_in_when
     assert 2 in joined
     assert equal(real, replayed(method, real, epochs=60))
     assert not ray.rooms
+
+
+# Scripts that connect; tests/live/test_connect.py has what they share with those on the server's machine.
+
+
+def pushed(worker: unstale.Worker, module: nn.Module) -> str:
+    module(torch.ones(2, 4)).sum().backward()
+    return worker.push(module).outcome
+
+
+def test_a_script_that_dies_gives_its_batch_back(ray: FakeRay) -> None:
+    with unstale.serve("dana", address="ray://", lr=0.1) as served, unstale.connect("ray://unstale") as worker:
+        assert served.address == "ray://unstale"
+        dying, mine = unstale.connect("ray://"), model()
+        assert dying.pull(model())
+        ray.kill(vars(dying._line)["_seat"], no_restart=True)
+        until(lambda: served._conductor.members[0].failures == ["its connection ended"])
+        work = worker.pull(mine)
+        assert work is not None
+        assert work.batch == 0, "what the dead one had"
+        assert pushed(worker, mine) == "applied"
+        with pytest.raises(RunError, match="is gone"):
+            dying.push(gradients(model()))
+        dying.close()
+    assert [(asked["num_cpus"], asked["max_restarts"]) for asked in ray.asked] == [(0, 0)] * 3
+    assert {asked["scheduling_strategy"] for asked in ray.asked} == {("this one", False)}
+    assert not ray.is_initialized()
+
+
+def gradients(module: nn.Module) -> nn.Module:
+    module(torch.ones(2, 4)).sum().backward()
+    return module
+
+
+def test_a_server_whose_desk_dies_ends_and_its_scripts_are_told(ray: FakeRay) -> None:
+    served = unstale.serve("sync", address="ray://one", workers=2, lr=0.1)
+    with unstale.connect("ray://one") as worker:
+        ray.kill(ray.named["unstale", "one"], no_restart=True)
+        with pytest.raises(RunError, match=r"it failed|the server at ray://one is gone"):
+            worker.pull(model())
+        with pytest.raises(RunError, match="the desk at ray://one is lost"):
+            served.result(10)
+        with pytest.raises(RunError, match="the server at ray://one is gone"):
+            worker.pull(model())
+
+
+def test_half_precision_connects() -> None:
+    with unstale.serve("dana_ga", address="ray://half", lr=0.1), unstale.connect("ray://half") as worker:
+        module = model().to(torch.bfloat16)
+        for _ in range(3):
+            assert worker.pull(module)
+            module(torch.ones(2, 4, dtype=torch.bfloat16)).sum().backward()
+            assert worker.push(module).outcome == "applied"
+        worker.load(module)
+
+
+def test_a_name_is_given_once_and_a_connection_that_is_there_is_kept(
+    ray: FakeRay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ray.init(address="auto")
+    monkeypatch.setenv("UNSTALE_ADDRESS", "ray://mine")
+    with unstale.serve(lr=0.1, model=model()), unstale.connect() as worker:
+        with pytest.raises(ArgumentError, match="address must be free, but a server is at ray://mine already"):
+            unstale.serve(lr=0.1)
+        with unstale.serve(address="ray://other", lr=0.1):
+            pass
+        assert worker.pull(model())
+    assert ray.is_initialized()
+
+
+def test_what_is_no_server() -> None:
+    with pytest.raises(RunError, match="no server answers at ray://nobody on this Ray cluster; start one with"):
+        unstale.connect("ray://nobody", wait=0)
+    with pytest.raises(ArgumentError, match=r"address must be ray:// and a name .* got 'ray://10.0.0.1:10001'"):
+        unstale.connect("ray://10.0.0.1:10001")
+
+
+def test_where_there_is_no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    for what in (unstale.connect, lambda address: unstale.serve(address=address)):
+        with pytest.raises(ArgumentError, match=r"RAY_ADDRESS must be .* got '10.0.0.1:6379' \(nobody answers\)"):
+            what("ray://digits")
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(MissingPackageError, match=r"connect\('ray://digits'\) needs the package ray"):
+        unstale.connect("ray://digits")
+
+
+def test_the_command_line_serves(tmp_path: Path) -> None:
+    def script() -> int:
+        module, batches = model(), 0
+        with unstale.connect("ray://line", wait=30) as worker:
+            while worker.pull(module):
+                pushed(worker, module)
+                batches += 1
+        return batches
+
+    done = in_thread(script)
+    with pytest.raises(SystemExit) as ended:
+        main(
+            ["serve", "-a", "ray://line", "--epochs", "2", "--batches-per-epoch", "3", "-q", "--out", f"{tmp_path}/out"]
+        )
+    assert ended.value.code == 0
+    assert done.result(10) == 6
+    assert len(unstale.Run.load(tmp_path / "out").history) == 6

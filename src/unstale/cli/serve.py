@@ -25,11 +25,19 @@ __all__ = ["EXAMPLES", "serve"]
 EXAMPLES = examples(
     "unstale serve --method dana_ga --lr 0.1 --epochs 10 --batches-per-epoch 390 --out runs/own",
     "unstale serve --method sync --workers 4 --address ./run/server.sock",
+    "unstale serve --method dana_ga --address ray://digits --out runs/own",
 )
 _EVERY = 10.0  # seconds between lines
 
 _Address = Annotated[
-    str | None, typer.Option("--address", "-a", help="A path for its socket.", metavar="PATH", show_default=False)
+    str | None,
+    typer.Option(
+        "--address",
+        "-a",
+        help="A path for its socket; or ray://NAME, on the Ray cluster of RAY_ADDRESS or of this machine.",
+        metavar="ADDRESS",
+        show_default=False,
+    ),
 ]
 
 
@@ -53,10 +61,11 @@ def serve(
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
-    """Wait for scripts on this machine that call `unstale.connect`, and train with what they push.
+    """Wait for scripts that call `unstale.connect`, and train with what they push.
 
-    What is trained is what the first one has. No network port is opened: other users, and other machines, cannot reach
-    it. Ctrl-C ends it in order.
+    What is trained is what the first one has. Scripts are on this machine, and no network port is opened: other users,
+    and other machines, cannot reach it. With --address ray://NAME they are anywhere on a Ray cluster that runs already.
+    Ctrl-C ends it in order.
     """
     import unstale
     from unstale.engines.live.launch import conducted

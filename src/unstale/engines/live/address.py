@@ -1,4 +1,4 @@
-"""Where a server listens for scripts on this machine: a socket in a folder of the user's own, and no network port."""
+"""Where a server waits for scripts. On this machine: at a socket in a folder of the user's own, and no network port."""
 
 from __future__ import annotations
 
@@ -15,29 +15,39 @@ from pathlib import Path
 
 from unstale.errors import ArgumentError, RunError
 
-__all__ = ["Door", "chosen", "same_user"]
+__all__ = ["Door", "chosen", "given", "same_user", "scheme"]
 
 VARIABLE = "UNSTALE_ADDRESS"
 LONGEST = 107  # bytes, of what the kernel takes as a socket's path
 _PEER = struct.Struct("3i")  # process, user and group, as SO_PEERCRED has them
 
 
+def given(address: str | Path | None) -> str | None:
+    """As given, or as ``UNSTALE_ADDRESS`` says."""
+    return os.environ.get(VARIABLE) if address is None else str(address)
+
+
+def scheme(address: str | Path | None) -> str:
+    """What is before its ``://``; empty for a path."""
+    before, sign, _ = (given(address) or "").partition("://")
+    return before if sign else ""
+
+
 def chosen(address: str | Path | None) -> Path:
     """The socket's path: as given, or as ``UNSTALE_ADDRESS`` says, or this user's usual one. Raises `ArgumentError`."""
-    given = os.environ.get(VARIABLE) if address is None else str(address)
-    if given is None:
+    where = given(address)
+    if where is None:
         runtime = os.environ.get("XDG_RUNTIME_DIR")
         folder = Path(runtime) / "unstale" if runtime else Path(tempfile.gettempdir()) / f"unstale-{os.getuid()}"
         return folder / "server.sock"
-    scheme, sign, _ = given.partition("://")
-    if sign or not given:
+    if scheme(where) or not where:
         raise ArgumentError(
-            f"address must be the path of a socket on this machine, got {given!r}; scripts on other machines cannot "
-            f"connect{' by ' + scheme if sign else ''}"
+            f"address must be the path of a socket on this machine, or ray://NAME, got {where!r}; scripts on other "
+            "machines cannot connect in another way"
         )
-    path = Path(given).absolute()
+    path = Path(where).absolute()
     if len(os.fsencode(path)) > LONGEST:
-        raise ArgumentError(f"address must be a path of at most {LONGEST} bytes, got {given!r}; choose a shorter one")
+        raise ArgumentError(f"address must be a path of at most {LONGEST} bytes, got {where!r}; choose a shorter one")
     return path
 
 

@@ -3,52 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
 
 from torch import Tensor, nn
 
 from unstale import checks, flat
-from unstale.engines.live.address import chosen
+from unstale.engines.live.address import chosen, scheme
+from unstale.engines.live.asking import Line, Work
 from unstale.engines.live.likeness import Likeness
-from unstale.engines.live.line import SocketLine, Work
+from unstale.engines.live.line import SocketLine
+from unstale.engines.live.ray import ray_line
 from unstale.errors import ArgumentError
 from unstale.flat import Layout
 from unstale.measure import Receipt
 
-__all__ = ["Line", "Worker", "connect"]
+__all__ = ["Worker", "connect"]
 
 NUMBERS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
 """Variables that tell a script's number: torchrun's, and Slurm's."""
-
-
-class Line(Protocol):
-    """The way to a server: vectors and numbers, no models. Another one than a socket would be another of these."""
-
-    @property
-    def point(self) -> Tensor:
-        """(d,) where points come."""
-
-    @property
-    def buffers(self) -> Mapping[str, Tensor]:
-        """Where buffers come."""
-
-    def meet(self, model: nn.Module, likeness: Likeness, number: int, strict: bool) -> tuple[int, Layout]:
-        """Say what the model is like, and what is in it; answers the worker's number, and the order of its vectors."""
-
-    def pull(self) -> Work | None:
-        """A ticket, whose point and buffers are there now; None at the end, when θ is."""
-
-    def push(self, work: Work, gradient: Tensor, buffers: Mapping[str, Tensor], loss: float) -> Receipt:
-        """Hand in a gradient, (d,)."""
-
-    def theta(self) -> None:
-        """Have θ, and the buffers to evaluate it with, brought here."""
-
-    def close(self, failure: str = "") -> None:
-        """Leave."""
 
 
 class Worker:
@@ -120,14 +94,17 @@ class Worker:
 
 WAYS: dict[str, Callable[[str | Path | None, float], Line]] = {
     "": lambda address, wait: SocketLine(chosen(address), wait),
+    "ray": ray_line,
 }
 """By the scheme of an address; none: a socket on this machine."""
 
 
 def connect(address: str | Path | None = None, worker: int | None = None, *, wait: float = 10.0) -> Worker:
-    """Become a worker of a server that `unstale serve`, or `serve`, has started on this machine.
+    """Become a worker of a server that `unstale serve`, or `serve`, has started on this machine or a Ray cluster.
 
-    address: the server's (default: ``UNSTALE_ADDRESS``, or the one that a server has by default).
+    address: the server's (default: ``UNSTALE_ADDRESS``, or the one that a server has by default). ``ray://NAME``: by
+        that name on the cluster that this process is connected to, or that ``RAY_ADDRESS`` tells, or that this machine
+        belongs to.
     worker: this one's number; no two may have the same. Default: what torchrun or Slurm says, where that is free, or
         else the lowest free one.
     wait: seconds that the server may take to start.
@@ -135,8 +112,7 @@ def connect(address: str | Path | None = None, worker: int | None = None, *, wai
     Raises `ArgumentError` for an argument that breaks a rule, `RunError` if there is no server.
     """
     number = _number() if worker is None else checks.whole("worker", worker, 0)
-    scheme, sign, _ = str(address or "").partition("://")
-    way = WAYS.get(scheme if sign else "", WAYS[""])
+    way = WAYS.get(scheme(address), WAYS[""])
     return Worker(way(address, checks.nonnegative("wait", wait)), number, strict=worker is not None)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -10,9 +11,12 @@ from typing import Any
 from torch import Tensor, nn
 
 from unstale.callbacks import Callback
-from unstale.engines.live.address import chosen
+from unstale.engines.live.address import chosen, scheme
+from unstale.engines.live.answering import Callers
+from unstale.engines.live.callers import SocketCallers
 from unstale.engines.live.launch import Background
 from unstale.engines.live.members import Patience
+from unstale.engines.live.ray import ray_callers
 from unstale.engines.live.serving import Serving
 from unstale.engines.live.terms import Terms
 from unstale.errors import ArgumentError, RunError
@@ -32,7 +36,7 @@ class Served(Background):
     _conductor: Serving
 
     def __init__(self, serving: Serving) -> None:
-        self.address = str(serving.fleet.door.path)
+        self.address = serving.fleet.address
         super().__init__(serving)
 
     @property
@@ -64,6 +68,13 @@ class Served(Background):
         self.wait()
 
 
+DOORS: dict[str, Callable[[str | Path | None], Callers]] = {
+    "": lambda address: SocketCallers(chosen(address)),
+    "ray": ray_callers,
+}
+"""By the scheme of an address; none: a socket on this machine."""
+
+
 def serve(
     method: str | Method = "dana_ga",
     *,
@@ -74,10 +85,11 @@ def serve(
     callbacks: Sequence[Callback] = (),
     **terms: Any,
 ) -> Served:
-    """Wait for scripts on this machine that `connect`, and train with what they push; answers at once.
+    """Wait for scripts that `connect`, and train with what they push; answers at once.
 
-    address: a path for the socket, in a folder that only you can write to (default: ``UNSTALE_ADDRESS``, or one under
-        ``XDG_RUNTIME_DIR``). There is no network port.
+    address: a path for a socket, in a folder that only you can write to (default: ``UNSTALE_ADDRESS``, or one under
+        ``XDG_RUNTIME_DIR``): scripts are on this machine, and there is no network port. Or ``ray://NAME``: they are
+        anywhere on a running Ray cluster, as `connect` finds it.
     model: what is trained; it is not changed. Default: what the first script has, with its parameters.
     patience: what is done about silent workers; ``starting`` is also how long one may be between a push and a pull
         before it is not counted on any more. record: a folder for the log of events.
@@ -99,4 +111,5 @@ def serve(
         )
     log = EventLog(None if record is None else Path(record))
     arranged = Terms(method=get(method), **terms)
-    return Served(Serving(arranged, chosen(address), patience or Patience(), log, tuple(callbacks), model))
+    door = partial(DOORS.get(scheme(address), DOORS[""]), address)
+    return Served(Serving(arranged, door, patience or Patience(), log, tuple(callbacks), model))

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import singledispatchmethod
-from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -12,8 +11,8 @@ from torch import nn
 from unstale.callbacks import Callback, StopRun
 from unstale.engines.base import versions
 from unstale.engines.evaluate import named_tensors
+from unstale.engines.live.answering import Callers, Heard
 from unstale.engines.live.books import Books
-from unstale.engines.live.callers import Callers, Heard
 from unstale.engines.live.fleet import Arrived, Asked, Gone, Up
 from unstale.engines.live.likeness import Likeness
 from unstale.engines.live.members import Member, Patience
@@ -34,7 +33,7 @@ class Serving(Steered):
     def __init__(
         self,
         terms: Terms,
-        path: Path,
+        door: Callable[[], Callers],
         patience: Patience,
         log: EventLog,
         callbacks: tuple[Callback, ...] = (),
@@ -51,7 +50,7 @@ class Serving(Steered):
         if model is not None:
             likeness = Likeness.of(model)
             self._take_over(likeness, likeness.twin(model))
-        self.fleet: Callers = Callers(path)
+        self.fleet: Callers = door()
 
     # The loop.
 
@@ -59,11 +58,11 @@ class Serving(Steered):
         """Until every batch is accepted, or until it is stopped."""
         try:
             while not self._over():
-                self._do_what_is_asked()
                 for message in self.fleet.wait(self._wait()):
                     if self.fleet.knows(message.worker):
                         self._hear(message)
                 self._look_around()
+                self._do_what_is_asked()
                 self.log.write_if_due()
         except StopRun:
             self._stopping = "stopped"

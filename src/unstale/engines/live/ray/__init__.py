@@ -1,18 +1,21 @@
-"""Training on a Ray cluster. Nothing here imports Ray before it is asked to."""
+"""Training on a Ray cluster, and scripts that connect over one. Nothing here imports Ray before it is asked to."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from unstale.engines.live.answering import Callers
+from unstale.engines.live.asking import Line
 from unstale.engines.live.launch import LiveRun
 from unstale.server import Server
 
 if TYPE_CHECKING:
     from unstale.engines.arrange import Arranged
 
-__all__ = ["launch_ray"]
+__all__ = ["launch_ray", "ray_callers", "ray_line"]
 
 
 def launch_ray(what: Arranged) -> LiveRun:
@@ -35,3 +38,17 @@ def launch_ray(what: Arranged) -> LiveRun:
     except BaseException:
         cluster.close()
         raise
+
+
+def ray_callers(address: str | Path | None) -> Callers:
+    """Wait for scripts at ``ray://NAME``."""
+    from unstale.engines.live.ray.callers import RayCallers
+
+    return RayCallers(address)
+
+
+def ray_line(address: str | Path | None, wait: float) -> Line:
+    """Connect to the server at ``ray://NAME``, which may take ``wait`` seconds to start."""
+    from unstale.engines.live.ray.line import RayLine
+
+    return RayLine(address, wait)

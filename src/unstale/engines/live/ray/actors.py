@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -14,9 +13,10 @@ from torch import Tensor
 from unstale.clocks import Clock
 from unstale.engines.live.bench import Bench
 from unstale.engines.live.ray.arrays import Boxed, boxed, opened
+from unstale.engines.live.ray.clocks import this_machine
 from unstale.tickets import Start
 
-__all__ = ["Answer", "Place", "Worker", "this_machine"]
+__all__ = ["Answer", "Place", "Worker"]
 
 
 class Place(NamedTuple):
@@ -100,9 +100,3 @@ class Worker:
             for place, where in zip(self._places, self._slices, strict=True)
         ]
         return all(ray.get(calls))
-
-
-def this_machine() -> str:
-    """Machines of the same answer share a monotonic clock."""
-    boot = Path("/proc/sys/kernel/random/boot_id")
-    return boot.read_text(encoding="ascii").strip() if boot.exists() else os.uname().nodename

@@ -9,9 +9,10 @@ import signal
 import sys
 import tempfile
 import threading
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from unstale.errors import ArgumentError, MissingPackageError
 
@@ -23,30 +24,49 @@ _OWN_OPTIONS = {"CPU": "num_cpus", "GPU": "num_gpus", "memory": "memory"}
 class Cluster:
     """The cluster that this process is connected to; else that at ``address``; else a local one, which is started.
 
-    A local one that we start asks for a token, unless ``RAY_AUTH_MODE`` says otherwise, and has no dashboard.
+    A local one that we start asks for a token, unless ``RAY_AUTH_MODE`` says otherwise, and has no dashboard. A
+    connection that we made ends when all who use it have closed theirs. what: how errors call the address; needs: who
+    needs Ray.
+
     Raises `MissingPackageError` without Ray, `ArgumentError` for an address where no cluster answers.
     """
 
-    def __init__(self, address: str | None) -> None:
-        self.ray = ray = _ray(ours=address is None)
-        self._joined = not ray.is_initialized()
-        self.local = self._joined and address is None
-        if not self._joined:
-            return
+    _users: ClassVar[weakref.WeakSet[Cluster]] = weakref.WeakSet()
+    _folder: ClassVar[tempfile.TemporaryDirectory[str] | None] = None
+    _lock: ClassVar[threading.Lock] = threading.Lock()
+
+    def __init__(self, address: str | None, *, what: str = "address", needs: str = "engine='ray'") -> None:
+        self.ray = _ray(ours=address is None, needs=needs)
+        self.local = False
+        with self._lock:
+            if not self.ray.is_initialized():
+                self._users.clear()
+                self._join(address, what)
+                self._users.add(self)
+            elif self._users:
+                self._users.add(self)
+
+    @classmethod
+    def found(cls, needs: str) -> Cluster:
+        """That of ``RAY_ADDRESS``, or that this machine belongs to; none is started."""
+        return cls(os.environ.get("RAY_ADDRESS") or "auto", what="RAY_ADDRESS", needs=needs)
+
+    def _join(self, address: str | None, what: str) -> None:
+        self.local = address is None
         options: dict[str, Any] = {}
         if self.local:
             # Ray leaves its logs behind.
-            self._folder = tempfile.TemporaryDirectory(prefix="unstale-ray-", ignore_cleanup_errors=True)
-            options = {"include_dashboard": False, "_temp_dir": self._folder.name}
+            folder = tempfile.TemporaryDirectory(prefix="unstale-ray-", ignore_cleanup_errors=True)
+            Cluster._folder, options = folder, {"include_dashboard": False, "_temp_dir": folder.name}
         handler = signal.getsignal(signal.SIGTERM)
         try:
             # "local", for without an address Ray would look for one in its environment.
-            ray.init(address=address or "local", logging_level=logging.ERROR, **options)
+            self.ray.init(address=address or "local", logging_level=logging.ERROR, **options)
         except (ConnectionError, ValueError, RuntimeError) as error:
             if self.local:
                 raise
             raise ArgumentError(
-                f"address must be that of a running Ray cluster, or 'auto', got {address!r} ({_first_line(error)}); "
+                f"{what} must be that of a running Ray cluster, or 'auto', got {address!r} ({_first_line(error)}); "
                 "start one with `ray start --head`"
             ) from error
         if threading.current_thread() is threading.main_thread():
@@ -58,15 +78,29 @@ class Cluster:
         wanted = {name: amount for name, amount in resources.items() if amount}
         return self.ray.util.placement_group([wanted]) if wanted else None
 
-    def actor(self, kind: type, resources: Mapping[str, float], *arguments: Any, room: Any = None) -> Any:
-        """A new actor, in its `room` if it has one. Ray is not to restart it: it would not know what it should."""
+    def actor(
+        self,
+        kind: type,
+        resources: Mapping[str, float],
+        *arguments: Any,
+        room: Any = None,
+        here: bool = False,
+        **more: Any,
+    ) -> Any:
+        """A new actor. Ray is not to restart it: what it would know is not what it should.
+
+        room: see `room`; here: on this machine; more: Ray's options.
+        """
         own = {_OWN_OPTIONS[name]: value for name, value in resources.items() if name in _OWN_OPTIONS}
         rest = {name: value for name, value in resources.items() if name not in _OWN_OPTIONS}
         options = {"num_cpus": 0, **own, "resources": rest, "max_restarts": 0, "max_task_retries": 0}
+        strategies = self.ray.util.scheduling_strategies
         if room is not None:
-            placed = self.ray.util.scheduling_strategies.PlacementGroupSchedulingStrategy
-            options["scheduling_strategy"] = placed(room)
-        return self.ray.remote(kind).options(**options).remote(*arguments)
+            options["scheduling_strategy"] = strategies.PlacementGroupSchedulingStrategy(room)
+        if here:
+            node = self.ray.get_runtime_context().get_node_id()
+            options["scheduling_strategy"] = strategies.NodeAffinitySchedulingStrategy(node, soft=False)
+        return self.ray.remote(kind).options(**options, **more).remote(*arguments)
 
     def put(self, content: bytes) -> Any:
         """Once for all who need it."""
@@ -82,11 +116,16 @@ class Cluster:
             self.ray.util.remove_placement_group(room)
 
     def close(self) -> None:
-        """Leave it, and end it if it is ours."""
-        if self._joined:
-            self.ray.shutdown()
-        if self.local:
-            self._folder.cleanup()
+        """Leave it, and end it if it is ours; once is enough."""
+        with self._lock:
+            if self not in self._users:
+                return
+            self._users.remove(self)
+            if not self._users:
+                self.ray.shutdown()
+                if self._folder is not None:
+                    self._folder.cleanup()
+                    Cluster._folder = None
 
 
 def needed(resources: object, *, local: bool, device: str) -> dict[str, float]:
@@ -107,7 +146,7 @@ def needed(resources: object, *, local: bool, device: str) -> dict[str, float]:
     return amounts
 
 
-def _ray(*, ours: bool) -> Any:
+def _ray(*, ours: bool, needs: str) -> Any:
     """Ray, told before it is imported to phone nobody, and to ask for a token where we start it."""
     loaded = sys.modules.get("ray")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -121,7 +160,7 @@ def _ray(*, ours: bool) -> Any:
     try:
         import ray
     except ImportError as error:
-        raise MissingPackageError("engine='ray'", "ray", "ray") from error
+        raise MissingPackageError(needs, "ray", "ray") from error
     return ray
 
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from unstale.clocks import Clock
 from unstale.engines.gradients.base import Computed
 from unstale.engines.live.fleet import Arrived, Gone, Message, Placed, Up
-from unstale.engines.live.ray.actors import Answer, Place, Worker, this_machine
+from unstale.engines.live.ray.actors import Answer, Place, Worker
 from unstale.engines.live.ray.arrays import boxed, opened
+from unstale.engines.live.ray.clocks import by_our_clock, this_machine
 from unstale.engines.live.ray.cluster import Cluster
 from unstale.engines.live.ray.servers import RayShards
 from unstale.engines.live.travel import packed_plan
@@ -167,14 +168,8 @@ class RayFleet:
             {name: opened(box, device) for name, box in told.buffers.items()},
             tuple(opened(part, device) for part in told.memory),
         )
-        return Arrived(member.worker, told.number, computed, _by_our_clock(member, told.times, heard.when))
-
-
-def _by_our_clock(member: _Member, times: tuple[float, float, float], when: float) -> tuple[float, float, float]:
-    """Another machine's times, as if a ticket took as long to get there as its answer took to come back."""
-    got, began, ended = times
-    ahead = ((got - member.sent) + (ended - when)) / 2 if member.elsewhere else 0.0
-    return got - ahead, began - ahead, ended - ahead
+        times = by_our_clock(told.times, member.sent, heard.when) if member.elsewhere else told.times
+        return Arrived(member.worker, told.number, computed, times)
 
 
 def _reason(error: BaseException) -> str:
