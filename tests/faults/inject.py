@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import signal
 import time
 from collections.abc import Callable, Mapping
@@ -100,6 +102,24 @@ def send(number: int, worker: int | None = None) -> Does:
 
 
 kill = send(signal.SIGKILL)
+
+
+def up(live: LiveRun) -> list[int]:
+    """Workers that have a process, in whatever state."""
+    fleet = live._conductor.fleet
+    assert isinstance(fleet, Processes)
+    return [worker for worker, member in fleet._members.items() if member.process]
+
+
+def kill_any(chance: random.Random) -> Does:
+    """Any worker, by any of two signals."""
+
+    def does(live: LiveRun, pusher: int) -> None:
+        number, worker = chance.choice([signal.SIGKILL, signal.SIGSEGV]), chance.choice(up(live))
+        with contextlib.suppress(ProcessLookupError):  # it died of the kill before, which is not heard of yet
+            send(number, worker)(live, pusher)
+
+    return does
 
 
 class Faulty(Task):
