@@ -94,8 +94,22 @@ class EventLog:
         self._rows.append(Event(self.next, time, kind, **about))
         self.next += 1
 
+    def begin_with(self, folder: Path) -> None:
+        """What another folder holds is the beginning of this log, too. Raises `StoreError`."""
+        self._rows = [Event(*row) for row in read_events(folder).itertuples(index=False)]
+
     def go_on(self, time: float, seq: int) -> None:
-        """A server goes on from its state before event ``seq``: what came after that is not so any more."""
+        """A server goes on from its state before event ``seq``: what came after that is not so any more.
+
+        Raises `StoreError` if those before it are not all there.
+        """
+        pieces = self.folder is not None and _pieces(self.folder)
+        known = len(read_events(self.folder, self._rows) if self.folder is not None and pieces else self._rows)
+        if known < seq:
+            raise StoreError(
+                f"{self.folder} holds {known} events, but the checkpoint counts on {seq} events before it; pass "
+                "record= as when the run began"
+            )
         self._rows = [row for row in self._rows if row.seq < seq]
         self.next = seq
         self.add(time, "resume", ticket=seq)

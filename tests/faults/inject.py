@@ -82,12 +82,23 @@ def plan(task: Task | None = None, method: str | Method = "dana_ga", workers: in
 
 
 def conducted_by(
-    fleet: Callable[..., Any], plan: Plan, at: At | None = None, patience: unstale.Patience = QUICK
+    fleet: Callable[..., Any],
+    plan: Plan,
+    at: At | None = None,
+    patience: unstale.Patience = QUICK,
+    kept: Path | None = None,
+    resume: bool = False,
 ) -> LiveRun:
-    """A run on another fleet."""
+    """A run on another fleet; with a checkpoint in ``kept`` when it fails, or going on from there."""
     at = at or At()
-    at.live = LiveRun(Conductor(plan, fleet, patience, EventLog(), (at,)))
+    log = EventLog(None if kept is None else kept / "events", more=resume)
+    checkpoints = None if kept is None else unstale.Checkpoints(kept, seconds=600.0)
+    at.live = LiveRun(Conductor(plan, fleet, patience, log, (at,)), checkpoints, kept if resume else None)
     return at.live
+
+
+def fails(live: LiveRun, worker: int) -> None:
+    raise RuntimeError("as a full disk would, in a callback")
 
 
 def send(number: int, worker: int | None = None) -> Does:

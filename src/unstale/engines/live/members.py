@@ -19,7 +19,7 @@ __all__ = ["Member", "Patience", "all_gone"]
 RECENT = 16  # of a worker's own durations, by which it is told that it takes too long
 DOUBLINGS = 7  # of the time before a restart
 
-_KEPT = ("worker", "pushes", "accepted", "dropped", "late", "delays", "restarts", "failures")
+_KEPT = ("worker", "pushes", "accepted", "dropped", "late", "delays", "restarts", "failures", "leaving")
 
 State = Literal["starting", "idle", "busy", "silent", "down", "gone"]
 """silent: its ticket was taken from it. down: it will be started again. gone: it will not."""
