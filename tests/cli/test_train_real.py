@@ -169,7 +169,7 @@ def test_the_table_fits_and_many_workers_are_cut(
     monkeypatch.setenv("COLUMNS", "80")
     trace = "Traceback (most recent call last):\n  File …\nValueError: no\n"
     members = [member(n, failures=[trace] if n < 10 else [], state="starting") for n in range(512)]
-    print_members(members, (3, 17))
+    print_members(members, {"quarantined": [3, 17], "rejected": 2_000, "cancelled": 5})
     told = capsys.readouterr().out
     assert max(map(len, told.splitlines())) <= 80
     assert "1,000,000" in told
@@ -178,3 +178,5 @@ def test_the_table_fits_and_many_workers_are_cut(
     assert told.count("was lost: ValueError: no") == 8
     assert "and 2 workers more were lost" in told
     assert "batches given up after three failures: 3, 17" in told
+    assert "dropped because they held NaN or Inf: 2,000" in told
+    assert "given up while they were computed: 5" in told

@@ -19,7 +19,7 @@ def test_nan_once_is_rejected_and_its_batch_is_done_again(tmp_path: Path) -> Non
     at = At()
     run = ended(started(Faulty(blobs(), 5, inject.is_nan, tmp_path), at=at, on_nonfinite="reject"))
     assert run.history["outcome"].to_list().count("rejected") == 1
-    assert run.summary()["nonfinite"] == 1
+    assert run.summary()["nonfinite"] == run.summary()["rejected"] == run.summary()["wasted"] == 1
     assert not run.quarantined
     assert not at.incidents
     assert run.events is not None
