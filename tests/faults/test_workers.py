@@ -35,6 +35,7 @@ def lost(run: unstale.Run) -> int:
     [
         (inject.raises, "RuntimeError: the disk with the pictures is gone"),
         (inject.runs_out_of_memory, "out of memory"),
+        (inject.runs_out_of_memory_in_torch, "out of memory"),
         (inject.dies, "killed by SIGKILL"),
         (inject.exits, "SystemExit: 7"),
     ],
@@ -43,9 +44,11 @@ def test_a_worker_that_fails_over_a_batch_is_restarted(fault: Callable[..., Any]
     at = At()
     run = ended(started(Faulty(blobs(), 5, fault, tmp_path), at=at, pace=PACE))
     assert told in at.reasons
+    assert ("SIGKILL" in at.reasons) == (fault is inject.dies)  # which would say "out of memory, perhaps"
     assert len(at.incidents) == lost(run) == 1
     assert any(told in reason for worker in range(2) for reason in about(run, worker)["failures"])
     assert not run.quarantined
+    assert run.summary()["restarts"] == 1
     assert abs(run.score - undisturbed()) < 15
 
 
@@ -105,9 +108,11 @@ def test_a_silent_worker_that_goes_on_is_late_and_works_on(tmp_path: Path) -> No
     at = Continue()
     task = Faulty(blobs(), 160, inject.stops, tmp_path)
     run = ended(started(task, at=at, epochs=40, pace=PACE, patience=HASTY), 320)
-    assert run.history["outcome"].to_list().count("late") == 1
+    late = run.history["outcome"].to_list().count("late")
+    assert late >= 1  # on a loaded machine another one may be thought silent
     assert not at.incidents
-    assert sum(about(run, worker)["late"] for worker in range(2)) == 1
+    assert run.summary()["late"] == late
+    assert sum(about(run, worker)["late"] for worker in range(2)) == late
     assert run.events is not None
     assert repeat(plan(task, epochs=40), run.events).score == run.score
 
