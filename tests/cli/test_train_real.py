@@ -17,7 +17,9 @@ from tests.cli.run import SMALL, Command
 from tests.engines.problems import blobs
 from unstale.cli.members import print_members
 from unstale.engines.live.nursery import nursery
-from unstale.events import read_events
+from unstale.events import EventLog, read_events
+from unstale.experiments.request import Request, keep_request
+from unstale.schedules import Recipe
 
 HEAD = ["worker", "pushes", "delay", "seconds", "restarts", "dropped", "late", "state"]
 LONG = ("quadratic", "--engine", "processes", "-n", "2", "--epochs", "100000")
@@ -89,6 +91,23 @@ def workers() -> list[int]:
     """Children of this process's nursery."""
     children = Path(f"/proc/{nursery().process.pid}/task/{nursery().process.pid}/children")
     return [int(child) for child in children.read_text().split()]
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint_begins_anew(
+    unstale_command: Command, tmp_path: Path
+) -> None:
+    """Its events had been written already, but what they led to is gone."""
+    settings = {"workers": 2, "seed": 0, "lr": Recipe(lr=0.1), "epochs": 1}
+    keep_request(tmp_path, Request(task="quadratic", method="ga", engine="processes", settings=settings))
+    log = EventLog(tmp_path / "events")
+    log.add(0.5, "join", worker=7)
+    log.write()
+    said = unstale_command("train", "--resume", tmp_path)
+    assert said.code == 0, said.err
+    run = unstale.Run.load(tmp_path)
+    assert run.status == "finished"
+    assert run.events is not None
+    assert set(run.events["worker"]) == {0, 1}
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
