@@ -76,7 +76,7 @@ def _lived(told: Told) -> dict[str, set[int]]:
         told.command(), cwd=HERE, env=marked(folder), capture_output=True, text=True, timeout=900, check=False
     )
     assert done.returncode == (0 if told.dies is None else -signal.SIGKILL), done.stderr or "it ended before it died"
-    assert not done.stderr
+    assert not done.stderr, done.stderr
     nothing_runs_on(folder, before)
     said: dict[str, set[int]] = {"killed": set(), "kept": set()}
     for line in done.stdout.splitlines():

@@ -66,7 +66,8 @@ def test_it_may_go_on_in_another_folder_with_the_whole_log(tmp_path: Path) -> No
     failed(started(at=At({11: fails}), checkpoints=unstale.Checkpoints(one, pushes=5)), one)
     before = read_events(one / "events")
     run = ended(started(resume=one, checkpoints=unstale.Checkpoints(other, pushes=5)))
-    assert equal(run, repeat(plan(), run.events)) if run.events is not None else False
+    assert run.events is not None
+    assert equal(run, repeat(plan(), run.events))
     assert read_events(one / "events").equals(before)
     assert read_events(other / "events").equals(run.events)
 

@@ -23,14 +23,14 @@ def read(method: str, workers: int, at: At, patience: unstale.Patience = QUICK) 
     assert run.events is not None
     again = repeat(how, run.events)
     assert all(torch.equal(again.params[name], value) for name, value in run.params.items())
-    length, done = how.batches.per_stream, dict[int, int]()
+    length, done = how.batches.per_stream, dict[Any, Any]()
     assert length is not None
     pushes = run.events[run.events["kind"].isin(["push", "exchange"])]
     for row, batch in zip(run.history.itertuples(), pushes["batch"], strict=True):
         if row.outcome in USED:
             assert row.stream == batch // length
             assert row.reset == (batch % length > 0 and done[batch - 1] != row.worker)
-            done[batch] = int(pushes["worker"].iloc[row.push])
+            done[batch] = row.worker
     return run
 
 
