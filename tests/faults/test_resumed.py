@@ -79,3 +79,10 @@ def test_a_log_that_is_not_there_is_missed_at_the_start(tmp_path: Path) -> None:
     with pytest.raises(unstale.errors.StoreError, match=r"the checkpoint counts on [0-9]+ events.*record="):
         unstale.launch(blobs(), "dana_ga", 2, resume=kept, **SMALL)
     assert ended(started(resume=kept, **how)).status == "finished"
+
+
+def test_what_was_half_written_goes_though_no_checkpoint_follows(tmp_path: Path) -> None:
+    failed(conducted_by(inside(as_heard), plan(), At({3: fails}), kept=tmp_path), tmp_path)
+    (tmp_path / ".writing-9").mkdir()
+    ended(conducted_by(inside(as_heard), plan(), kept=tmp_path, resume=True))
+    assert {path.name for path in tmp_path.iterdir()} == {"events", f"{4:010}"}
