@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 from torch import Tensor
 
 from unstale import checks
+from unstale.disk import sync_folder
 from unstale.errors import ArgumentError, StoreError
 from unstale.packed import pack, tensor_bytes, unpack
 
@@ -84,13 +85,13 @@ def write(folder: Path, number: int, state: Mapping[str, Any], keep: int) -> Pat
         }
         manifest = json.dumps({"format": _FORMAT, "number": number, "files": files}, indent=1).encode()
         _written(new / MANIFEST, lambda write: write(manifest))
-        _sync(new)
+        sync_folder(new)
         path = _path(folder, number)
         if path.exists():
             shutil.rmtree(path)
         new.rename(path)
         for place in (folder, folder.parent):
-            _sync(place)
+            sync_folder(place)
     except OSError as error:
         reason = error.strerror or str(error)
         raise StoreError(
@@ -195,13 +196,3 @@ def _digest(file: BinaryIO) -> dict[str, Any]:
     while piece := file.read(_CHUNK):
         digest.update(piece)
     return {"bytes": file.tell(), "sha256": digest.hexdigest()}
-
-
-def _sync(folder: Path) -> None:
-    """Have a folder's entries on the disk, where the system can do that."""
-    if os.name == "posix":
-        place = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(place)
-        finally:
-            os.close(place)
