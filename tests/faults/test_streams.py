@@ -46,7 +46,7 @@ def test_a_worker_that_is_restarted_finds_its_memory_as_it_left_it() -> None:
 
 @pytest.mark.parametrize("method", ["dana_ga", "sync"])
 def test_whoever_takes_over_begins_without_memory_and_that_is_told(method: str) -> None:
-    at = At({5: kill})
+    at = At({0: kill})  # after the first batch of its first stream
     run = read(method, 2, at, unstale.Patience(max_restarts=0))
     assert at.reasons.count("SIGKILL") == 1
     assert run.history["reset"].sum() == 1

@@ -9,7 +9,8 @@ import torch
 
 from tests.engines.problems import blobs
 from tests.faults import wire
-from tests.faults.inject import At, Faulty, ended, plan, started
+from tests.faults.faulty import Faulty
+from tests.faults.inject import At, ended, plan, started
 from tests.faults.wire import CHECKSUM, HEADER, KIND, LENGTH, MAGIC, PAYLOAD, Change, Damages, flipped
 from unstale.engines.replay import repeat
 
