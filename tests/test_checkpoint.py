@@ -20,7 +20,7 @@ from torch import Tensor
 
 import unstale
 from unstale import checkpoint
-from unstale.checkpoint import MANIFEST, STATE, TENSORS, latest, numbers, write
+from unstale.checkpoint import MANIFEST, STATE, TENSORS, latest, numbers, tidy, write
 from unstale.errors import ArgumentError, StoreError
 from unstale.packed import pack, unpack
 
@@ -199,6 +199,18 @@ def test_what_a_killed_process_leaves_is_no_checkpoint_and_goes(tmp_path: Path) 
     assert latest(tmp_path)[0] == 1
     write(tmp_path, 2, state(), 3)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0000000001", "0000000002"]
+
+
+def test_what_a_killed_process_leaves_goes_when_the_next_one_begins(tmp_path: Path) -> None:
+    """Also where no further checkpoint comes: what was half written, and an old one that was half deleted."""
+    for number in (1, 2, 3, 4):
+        write(tmp_path, number, state(), 9)
+    (tmp_path / "0000000001" / MANIFEST).unlink()
+    damage(tmp_path / "0000000004", STATE, "cut")
+    (tmp_path / ".writing-5").mkdir()
+    tidy(tmp_path, 3, 2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"{number:010}" for number in (2, 3, 4)]
+    tidy(tmp_path / "none", None, 2)
 
 
 def test_what_cannot_be_stored_is_an_error_that_names_it(tmp_path: Path) -> None:

@@ -44,6 +44,15 @@ def test_the_summary_is_over_gradients_that_were_used(run: unstale.Run) -> None:
     assert summary["simulated_time"] == history["time"].max()
 
 
+def test_the_summary_tells_what_became_of_every_gradient(run: unstale.Run) -> None:
+    outcomes = ["dropped", "rejected", "rejected", "late", "spent"] + ["applied"] * 10 + ["held"] * 8
+    members = ({"worker": 0, "restarts": 2}, {"worker": 1, "restarts": 1})
+    told = changed(run, history=run.history.assign(outcome=outcomes), cancelled=4, members=members).summary()
+    assert [told[name] for name in ("dropped", "rejected", "late", "cancelled", "restarts")] == [1, 2, 2, 4, 3]
+    assert told["wasted"] == 1 + 2 + 2 + 4
+    assert [run.summary()[name] for name in ("wasted", "restarts", "cancelled", "late")] == [0] * 4
+
+
 @pytest.mark.parametrize(
     ("score", "chance", "diverged"),
     [(50.0, 10.0, False), (10.0, 10.0, True), (9.0, None, False), (math.nan, None, True), (math.inf, None, True)],

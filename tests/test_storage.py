@@ -138,6 +138,15 @@ def test_a_disk_that_is_full_while_saving(tmp_path: Path, dimensions: int, limit
     assert left == "[]"
 
 
+def test_what_a_killed_process_left_goes_when_the_run_is_saved(run: unstale.Run, tmp_path: Path) -> None:
+    (tmp_path / ".writing-abc").mkdir()
+    (tmp_path / ".writing-abc" / "history.parquet").write_bytes(b"PAR1")
+    run.save(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "config.json", "history.parquet", "evaluations.parquet", "params.safetensors"
+    }  # fmt: skip
+
+
 def real_events(times: int) -> EventLog:
     log = EventLog()
     for n in range(times):

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -18,10 +18,11 @@ from typing import Any, BinaryIO
 from torch import Tensor
 
 from unstale import checks
+from unstale.disk import sync_folder
 from unstale.errors import ArgumentError, StoreError
 from unstale.packed import pack, tensor_bytes, unpack
 
-__all__ = ["Checkpoints", "latest", "numbers", "write"]
+__all__ = ["Checkpoints", "latest", "numbers", "tidy", "write"]
 
 MANIFEST, STATE, TENSORS = "manifest.json", "state.json", "tensors.safetensors"
 _FORMAT = 1
@@ -75,8 +76,7 @@ def write(folder: Path, number: int, state: Mapping[str, Any], keep: int) -> Pat
     new = folder / f"{_UNFINISHED}{number}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for left in folder.glob(f"{_UNFINISHED}*"):
-            shutil.rmtree(left)
+        _remove_unfinished(folder)
         new.mkdir()
         text = json.dumps(document, allow_nan=False).encode()
         files = {
@@ -85,13 +85,13 @@ def write(folder: Path, number: int, state: Mapping[str, Any], keep: int) -> Pat
         }
         manifest = json.dumps({"format": _FORMAT, "number": number, "files": files}, indent=1).encode()
         _written(new / MANIFEST, lambda write: write(manifest))
-        _sync(new)
+        sync_folder(new)
         path = _path(folder, number)
         if path.exists():
             shutil.rmtree(path)
         new.rename(path)
         for place in (folder, folder.parent):
-            _sync(place)
+            sync_folder(place)
     except OSError as error:
         reason = error.strerror or str(error)
         raise StoreError(
@@ -99,12 +99,32 @@ def write(folder: Path, number: int, state: Mapping[str, Any], keep: int) -> Pat
         ) from error
     finally:
         shutil.rmtree(new, ignore_errors=True)
-    known = numbers(folder)
-    staying = [known for known in known if known <= number][-keep:]
-    for old in known:
-        if old not in staying:
-            shutil.rmtree(_path(folder, old), ignore_errors=True)
+    _remove(folder, {*numbers(folder)} - {*_staying(folder, number, keep)})
     return path
+
+
+def tidy(folder: Path, number: int | None, keep: int) -> None:
+    """Remove what a `write` that was killed has left; ``number``: of the newest checkpoint that is whole, if any is.
+
+    Those with a higher number are damaged, and stay until the next one is written.
+    """
+    _remove_unfinished(folder)
+    if number is not None:
+        _remove(folder, {known for known in numbers(folder) if known < number} - {*_staying(folder, number, keep)})
+
+
+def _staying(folder: Path, number: int, keep: int) -> list[int]:
+    return [known for known in numbers(folder) if known <= number][-keep:]
+
+
+def _remove(folder: Path, gone: Iterable[int]) -> None:
+    for number in sorted(gone):
+        shutil.rmtree(_path(folder, number), ignore_errors=True)
+
+
+def _remove_unfinished(folder: Path) -> None:
+    for left in folder.glob(f"{_UNFINISHED}*"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def latest(folder: Path) -> tuple[int, Any]:
@@ -176,13 +196,3 @@ def _digest(file: BinaryIO) -> dict[str, Any]:
     while piece := file.read(_CHUNK):
         digest.update(piece)
     return {"bytes": file.tell(), "sha256": digest.hexdigest()}
-
-
-def _sync(folder: Path) -> None:
-    """Have a folder's entries on the disk, where the system can do that."""
-    if os.name == "posix":
-        place = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(place)
-        finally:
-            os.close(place)

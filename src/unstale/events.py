@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from unstale.disk import sync_folder
 from unstale.errors import StoreError
 
 if TYPE_CHECKING:
@@ -82,6 +84,7 @@ class EventLog:
         self._events, self._seconds = events, seconds
         self._rows: list[Event] = []
         self._written = time.monotonic()
+        self._failed = 0  # how many rows there were when they could not be written, until they are
         self._piece = 0
         if folder is not None:
             _made(folder)
@@ -94,20 +97,40 @@ class EventLog:
         self._rows.append(Event(self.next, time, kind, **about))
         self.next += 1
 
+    def begin_with(self, folder: Path) -> None:
+        """What another folder holds is the beginning of this log, too. Raises `StoreError`."""
+        self._rows = [Event(*row) for row in read_events(folder).itertuples(index=False)]
+
     def go_on(self, time: float, seq: int) -> None:
-        """A server goes on from its state before event ``seq``: what came after that is not so any more."""
+        """A server goes on from its state before event ``seq``: what came after that is not so any more.
+
+        Raises `StoreError` if those before it are not all there.
+        """
+        pieces = self.folder is not None and _pieces(self.folder)
+        known = len(read_events(self.folder, self._rows) if self.folder is not None and pieces else self._rows)
+        if known < seq:
+            raise StoreError(
+                f"{self.folder} holds {known} events, but the checkpoint counts on {seq} events before it; pass "
+                "record= as when the run began"
+            )
         self._rows = [row for row in self._rows if row.seq < seq]
         self.next = seq
         self.add(time, "resume", ticket=seq)
 
     def write_if_due(self) -> None:
-        """Where there is a folder."""
-        full = len(self._rows) >= self._events
-        if self.folder is not None and (full or time.monotonic() - self._written > self._seconds):
+        """Where there is a folder. If that fails it warns once, keeps them, and tries again when it is due again."""
+        full = len(self._rows) - self._failed >= self._events
+        if self.folder is None or not (full or time.monotonic() - self._written > self._seconds):
+            return
+        try:
             self.write()
+        except StoreError as error:
+            if not self._failed:
+                warnings.warn(f"{error}; until then events are kept in memory", RuntimeWarning, stacklevel=2)
+            self._failed = len(self._rows)
 
     def write(self) -> None:
-        """Write out what is in memory. Raises `StoreError` if that fails; then it is still in memory."""
+        """Write out what is in memory. Raises `StoreError` if that fails; what is not written is still in memory."""
         self._written = time.monotonic()
         if self.folder is None or not self._rows:
             return
@@ -118,11 +141,13 @@ class EventLog:
             with partial.open("rb") as file:
                 os.fsync(file.fileno())
             partial.replace(target)
+            self._piece += 1
+            self._rows.clear()
+            self._failed = 0
+            sync_folder(self.folder)  # a checkpoint that counts on it may be next
         except OSError as error:
             partial.unlink(missing_ok=True)
             raise StoreError(f"cannot write {target}: {error.strerror or error}; free some space") from error
-        self._piece += 1
-        self._rows.clear()
 
     def frame(self) -> pd.DataFrame:
         """All of it, one row per event."""

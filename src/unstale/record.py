@@ -98,14 +98,23 @@ class Run:
         return f"<Run: {who}, {self.status}: {told}>"
 
     def summary(self) -> dict[str, Plain]:
-        """The run in a dozen numbers; means are over the gradients that were used."""
+        """The run in some numbers; means are over the gradients that were used.
+
+        wasted: gradients that were not: dropped + rejected (NaN, Inf) + late (or pushed a second time) + cancelled
+        (given up while they were computed). restarts: of workers, which in simulated time never fail.
+        """
         used = self.history[self.history["outcome"].isin(USED)]
+        became = self.history["outcome"].value_counts()
         return {
             "score": self.score,
             "diverged": self.diverged,
             "status": self.status,
             "pushes": len(self.history),
             "wasted": len(self.history) - len(used) + self.cancelled,
+            "dropped": int(became.get("dropped", 0)),
+            "rejected": int(became.get("rejected", 0)),
+            "late": int(became.get("late", 0) + became.get("spent", 0)),
+            "cancelled": self.cancelled,
             "mean_delay": _mean(used, "delay"),
             "mean_gap": float(used["gap"].mean(skipna=False)),
             # The first pushes have none; after them a NaN is a gap that was not finite, and must not be passed over.
@@ -115,6 +124,7 @@ class Run:
             "nonfinite": int((~self.history["finite"]).sum()),
             "extreme": int(self.history["extreme"].sum()),
             "quarantined": list(self.quarantined),
+            "restarts": sum(int(str(member["restarts"])) for member in self.members),
             "seconds": self.seconds,
         }
 

@@ -24,6 +24,7 @@ __all__ = ["load_run", "read_json", "save_run", "usable_folder", "write_json", "
 
 CONFIG, HISTORY, EVALUATIONS, PARAMS = "config.json", "history.parquet", "evaluations.parquet", "params.safetensors"
 TIMELINE = "timeline.json"
+_UNFINISHED = ".writing-"
 
 
 def save_run(run: Run, folder: Path, *, overwrite: bool = False, params: bool = True) -> Path:
@@ -34,6 +35,8 @@ def save_run(run: Run, folder: Path, *, overwrite: bool = False, params: bool = 
         raise StoreError(
             f"{folder} holds a run already; choose another folder, or overwrite it on purpose (overwrite=True)"
         )
+    for left in folder.glob(f"{_UNFINISHED}*"):  # by a process that was killed in here
+        shutil.rmtree(left, ignore_errors=True)
     with written(folder) as new:
         run.history.to_parquet(new / HISTORY, index=False)
         run.evaluations.to_parquet(new / EVALUATIONS, index=False)
@@ -98,7 +101,7 @@ def written(folder: Path) -> Iterator[Path]:
     """A new folder to write into; its files move to ``folder`` when all is written. Raises `StoreError` if not."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        new = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder))
+        new = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=folder))
     except OSError as error:
         raise StoreError(f"cannot write to {folder}: {error.strerror or error}; choose another folder") from error
     try:

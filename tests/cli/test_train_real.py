@@ -17,7 +17,9 @@ from tests.cli.run import SMALL, Command
 from tests.engines.problems import blobs
 from unstale.cli.members import print_members
 from unstale.engines.live.nursery import nursery
-from unstale.events import read_events
+from unstale.events import EventLog, read_events
+from unstale.experiments.request import Request, keep_request
+from unstale.schedules import Recipe
 
 HEAD = ["worker", "pushes", "delay", "seconds", "restarts", "dropped", "late", "state"]
 LONG = ("quadratic", "--engine", "processes", "-n", "2", "--epochs", "100000")
@@ -89,6 +91,23 @@ def workers() -> list[int]:
     """Children of this process's nursery."""
     children = Path(f"/proc/{nursery().process.pid}/task/{nursery().process.pid}/children")
     return [int(child) for child in children.read_text().split()]
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint_begins_anew(
+    unstale_command: Command, tmp_path: Path
+) -> None:
+    """Its events had been written already, but what they led to is gone."""
+    settings = {"workers": 2, "seed": 0, "lr": Recipe(lr=0.1), "epochs": 1}
+    keep_request(tmp_path, Request(task="quadratic", method="ga", engine="processes", settings=settings))
+    log = EventLog(tmp_path / "events")
+    log.add(0.5, "join", worker=7)
+    log.write()
+    said = unstale_command("train", "--resume", tmp_path)
+    assert said.code == 0, said.err
+    run = unstale.Run.load(tmp_path)
+    assert run.status == "finished"
+    assert run.events is not None
+    assert set(run.events["worker"]) == {0, 1}
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -169,7 +188,7 @@ def test_the_table_fits_and_many_workers_are_cut(
     monkeypatch.setenv("COLUMNS", "80")
     trace = "Traceback (most recent call last):\n  File …\nValueError: no\n"
     members = [member(n, failures=[trace] if n < 10 else [], state="starting") for n in range(512)]
-    print_members(members, (3, 17))
+    print_members(members, {"quarantined": [3, 17], "rejected": 2_000, "cancelled": 5})
     told = capsys.readouterr().out
     assert max(map(len, told.splitlines())) <= 80
     assert "1,000,000" in told
@@ -178,3 +197,5 @@ def test_the_table_fits_and_many_workers_are_cut(
     assert told.count("was lost: ValueError: no") == 8
     assert "and 2 workers more were lost" in told
     assert "batches given up after three failures: 3, 17" in told
+    assert "dropped because they held NaN or Inf: 2,000" in told
+    assert "given up while they were computed: 5" in told

@@ -1,16 +1,14 @@
-"""Faults at exact places: at a push, seen from the server; at a batch, inside a worker; or in the messages between."""
+"""Faults at exact pushes, seen from the server; those at a batch, inside a worker, are in `tests.faults.faulty`."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import signal
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
-
-import torch
-from torch import Tensor
 
 import unstale
 from tests.engines.problems import blobs
@@ -80,12 +78,23 @@ def plan(task: Task | None = None, method: str | Method = "dana_ga", workers: in
 
 
 def conducted_by(
-    fleet: Callable[..., Any], plan: Plan, at: At | None = None, patience: unstale.Patience = QUICK
+    fleet: Callable[..., Any],
+    plan: Plan,
+    at: At | None = None,
+    patience: unstale.Patience = QUICK,
+    kept: Path | None = None,
+    resume: bool = False,
 ) -> LiveRun:
-    """A run on another fleet."""
+    """A run on another fleet; with a checkpoint in ``kept`` when it fails, or going on from there."""
     at = at or At()
-    at.live = LiveRun(Conductor(plan, fleet, patience, EventLog(), (at,)))
+    log = EventLog(None if kept is None else kept / "events", more=resume)
+    checkpoints = None if kept is None else unstale.Checkpoints(kept, seconds=600.0)
+    at.live = LiveRun(Conductor(plan, fleet, patience, log, (at,)), checkpoints, kept if resume else None)
     return at.live
+
+
+def fails(live: LiveRun, worker: int) -> None:
+    raise RuntimeError("as a full disk would, in a callback")
 
 
 def send(number: int, worker: int | None = None) -> Does:
@@ -102,55 +111,19 @@ def send(number: int, worker: int | None = None) -> Does:
 kill = send(signal.SIGKILL)
 
 
-class Faulty(Task):
-    """A task whose batch number ``batch`` is misread, in the first ``times`` processes that read it."""
-
-    def __init__(self, task: Task, batch: int, fault: Callable[..., Any], marks: Path, times: int = 1) -> None:
-        self.__dict__.update(task.__dict__)
-        self.at, self.fault, self.marks, self.times = batch, fault, marks, times
-
-    def batch(self, indices: Any, device: Any = "cpu", identity: Any = None) -> Any:
-        found = super().batch(indices, device, identity)
-        if identity is not None and identity[1] == self.at and self._again():
-            return self.fault(*found)
-        return found
-
-    def _again(self) -> bool:
-        for number in range(self.times):
-            try:
-                os.close(os.open(self.marks / f"mark{number}", os.O_CREAT | os.O_EXCL))
-            except FileExistsError:
-                continue
-            return True
-        return False
+def up(live: LiveRun) -> list[int]:
+    """Workers that have a process, in whatever state."""
+    fleet = live._conductor.fleet
+    assert isinstance(fleet, Processes)
+    return [worker for worker, member in fleet._members.items() if member.process]
 
 
-def raises(inputs: Tensor, target: Tensor) -> Any:
-    raise RuntimeError("the disk with the pictures is gone")
+def kill_any(chance: random.Random) -> Does:
+    """Any worker, by any of two signals."""
 
+    def does(live: LiveRun, pusher: int) -> None:
+        number, worker = chance.choice([signal.SIGKILL, signal.SIGSEGV]), chance.choice(up(live))
+        with contextlib.suppress(ProcessLookupError):  # it died of the kill before, which is not heard of yet
+            send(number, worker)(live, pusher)
 
-def runs_out_of_memory(inputs: Tensor, target: Tensor) -> Any:
-    return bytearray(1 << 60)
-
-
-def stops(inputs: Tensor, target: Tensor) -> Any:
-    os.kill(os.getpid(), signal.SIGSTOP)
-    return inputs, target
-
-
-def dies(inputs: Tensor, target: Tensor) -> Any:
-    os.kill(os.getpid(), signal.SIGKILL)
-    return inputs, target
-
-
-def exits(inputs: Tensor, target: Tensor) -> Any:
-    raise SystemExit(7)
-
-
-def is_slow(inputs: Tensor, target: Tensor) -> Any:
-    time.sleep(0.8)
-    return inputs, target
-
-
-def is_nan(inputs: Tensor, target: Tensor) -> Any:
-    return inputs * torch.nan, target
+    return does

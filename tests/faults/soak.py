@@ -1,24 +1,22 @@
-"""Many random kills over a long run lose nothing: ``python -m tests.faults.soak --kills 200``.
+"""Many random kills over a long run lose nothing: ``python -m tests.faults.soak --kills 200 --server-kills 40``.
 
-Prints what happened; fails if a law is broken, or memory or descriptors grow.
+First of workers only, then of workers and the server, which goes on from its checkpoints. Prints what happened; fails
+if a law is broken, or memory or descriptors grow.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import os
 import random
-import signal
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import unstale
 from tests.engines.problems import trained
-from tests.faults.inject import At, ended, started
+from tests.faults.crashes import in_a_folder
+from tests.faults.inject import At, ended, kill_any, started, up
 from unstale.clocks import Gamma
-from unstale.engines.live.processes import Processes
 
 
 class RandomKills(At):
@@ -28,18 +26,15 @@ class RandomKills(At):
         super().__init__()
         self.left, self.chance = kills, chance
         self.random = random.Random(seed)
+        self.kill = kill_any(self.random)
         self.descriptors: list[int] = []
 
     def on_push(self, row: Mapping[str, Any]) -> None:
         assert self.live is not None
-        fleet = self.live._conductor.fleet
-        assert isinstance(fleet, Processes)
         self.descriptors.append(len(list(Path("/proc/self/fd").iterdir())))
-        up = [worker for worker, member in fleet._members.items() if member.process]
-        if self.left and up and self.random.random() < self.chance:
-            with contextlib.suppress(ProcessLookupError):  # it died of the kill before, which is not heard of yet
-                os.kill(fleet.process(self.random.choice(up)), self.random.choice([signal.SIGKILL, signal.SIGSEGV]))
-                self.left -= 1
+        if self.left and up(self.live) and self.random.random() < self.chance:
+            self.kill(self.live, row["worker"])
+            self.left -= 1
 
 
 def soak(kills: int, epochs: int, workers: int = 3, seed: int = 0, method: str = "dana_ga") -> RandomKills:
@@ -60,9 +55,12 @@ def soak(kills: int, epochs: int, workers: int = 3, seed: int = 0, method: str =
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--server-kills", type=int, default=40)
     parser.add_argument("--epochs", type=int, default=400)
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--method", default="dana_ga")
     given = parser.parse_args()
-    soak(given.kills, given.epochs, given.workers, given.seed, given.method)
+    how = {"epochs": given.epochs, "workers": given.workers, "seed": given.seed, "method": given.method}
+    soak(given.kills, **how)
+    print(in_a_folder(given.kills, given.server_kills, **how))

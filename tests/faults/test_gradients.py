@@ -10,16 +10,17 @@ import torch
 import unstale
 from tests.contracts.test_contracts import METHODS
 from tests.engines.problems import blobs, trained
-from tests.faults import inject
-from tests.faults.inject import SMALL, At, Faulty, ended, plan, started
+from tests.faults import faulty
+from tests.faults.faulty import Faulty
+from tests.faults.inject import SMALL, At, ended, plan, started
 from unstale.engines.replay import repeat
 
 
 def test_nan_once_is_rejected_and_its_batch_is_done_again(tmp_path: Path) -> None:
     at = At()
-    run = ended(started(Faulty(blobs(), 5, inject.is_nan, tmp_path), at=at, on_nonfinite="reject"))
+    run = ended(started(Faulty(blobs(), 5, faulty.is_nan, tmp_path), at=at, on_nonfinite="reject"))
     assert run.history["outcome"].to_list().count("rejected") == 1
-    assert run.summary()["nonfinite"] == 1
+    assert run.summary()["nonfinite"] == run.summary()["rejected"] == run.summary()["wasted"] == 1
     assert not run.quarantined
     assert not at.incidents
     assert run.events is not None
@@ -28,18 +29,18 @@ def test_nan_once_is_rejected_and_its_batch_is_done_again(tmp_path: Path) -> Non
 
 
 def test_nan_always_is_quarantined(tmp_path: Path) -> None:
-    run = ended(started(Faulty(blobs(), 5, inject.is_nan, tmp_path, times=99), on_nonfinite="reject"))
+    run = ended(started(Faulty(blobs(), 5, faulty.is_nan, tmp_path, times=99), on_nonfinite="reject"))
     assert run.quarantined == (5,)
 
 
 def test_nan_raises_where_it_should(tmp_path: Path) -> None:
-    live = started(Faulty(blobs(), 5, inject.is_nan, tmp_path), on_nonfinite="raise")
+    live = started(Faulty(blobs(), 5, faulty.is_nan, tmp_path), on_nonfinite="raise")
     with pytest.raises(unstale.errors.NonFiniteError, match="on batch 5"):
         live.result(900)
 
 
 def test_nan_is_applied_where_it_should(tmp_path: Path) -> None:
-    task = Faulty(blobs(), 5, inject.is_nan, tmp_path)
+    task = Faulty(blobs(), 5, faulty.is_nan, tmp_path)
     run = ended(started(task, on_nonfinite="apply", stop_on_divergence=True), None)
     assert run.status == "stopped"
     assert run.diverged

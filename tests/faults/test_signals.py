@@ -6,12 +6,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
+from tests.faults.left import family, marked, nothing_runs_on, shared_names
 
 HEAD = """
 import os, signal, sys
@@ -68,11 +69,9 @@ def script(folder: Path, text: str, *arguments: object) -> Iterator[subprocess.P
     file = folder / "script.py"
     file.write_text(text)
     command = [sys.executable, str(file), *map(str, arguments)]
-    # Whatever it puts into a folder for temporary files, it puts here.
-    environment = os.environ | {"UNSTALE_TEST_RUN": str(folder), "TMPDIR": str(folder)}
     before = shared_names()
     process = subprocess.Popen(
-        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        command, cwd=folder, env=marked(folder), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         start_new_session=True,
     )  # fmt: skip
     try:
@@ -80,45 +79,8 @@ def script(folder: Path, text: str, *arguments: object) -> Iterator[subprocess.P
     finally:
         process.kill()
         process.communicate()
-    until(lambda: not family(folder), "a process is left")
-    until(lambda: shared_names() - in_use() <= before, "shared memory, or a semaphore, is left")
+    nothing_runs_on(folder, before)
     assert sorted(folder.iterdir()) == [file]
-
-
-def family(folder: Path) -> list[int]:
-    """All processes that were started, by whomever, from one script."""
-    mark = f"UNSTALE_TEST_RUN={folder}".encode()
-    found = []
-    for place in Path("/proc").glob("[0-9]*"):
-        try:
-            alive = "\nState:\tZ" not in (place / "status").read_text()
-            if alive and mark in (place / "environ").read_bytes().split(b"\0"):
-                found.append(int(place.name))
-        except OSError:
-            continue
-    return found
-
-
-def shared_names() -> set[str]:
-    """Of memory and semaphores, as torch and Python name theirs."""
-    return {path.name for path in Path("/dev/shm").iterdir() if path.name.startswith(("torch_", "psm_", "sem.", "mp-"))}
-
-
-def in_use() -> set[str]:
-    """What living processes have mapped: of other tests, for all of a script's are dead."""
-    found = set()
-    for place in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            maps = (place / "maps").read_text().splitlines()
-            found |= {line.split("/dev/shm/")[1].split()[0] for line in maps if "/dev/shm/" in line}
-    return found
-
-
-def until(holds: Callable[[], bool], otherwise: str) -> None:
-    deadline = time.monotonic() + 300
-    while not holds():
-        assert time.monotonic() < deadline, otherwise
-        time.sleep(0.02)
 
 
 def test_a_script_needs_no_guard_and_its_task_travels(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A small version of the soak, and memory that stays flat over thousands of pushes."""
+"""Small versions of the soak, and memory that stays flat over thousands of pushes."""
 
 from __future__ import annotations
 
@@ -9,17 +9,28 @@ from typing import Any
 
 import pytest
 
+from tests.faults.crashes import in_a_folder
 from tests.faults.inject import At, ended, started
 from tests.faults.soak import soak
 
-pytestmark = pytest.mark.slow
+
+def test_a_server_that_is_killed_again_and_again_loses_nothing() -> None:
+    in_a_folder(kills=5, server_kills=2, epochs=30)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["dana_ga", "sync"])
+def test_many_kills_of_the_server_lose_nothing(method: str) -> None:
+    in_a_folder(kills=15, server_kills=8, epochs=80, method=method, seed=1)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["dana_ga", "sync"])
 def test_random_kills_lose_nothing(method: str) -> None:
     soak(kills=15, epochs=40, method=method)
 
 
+@pytest.mark.slow
 def test_descriptors_and_memory_stay_flat() -> None:
     class Watch(At):
         def __init__(self) -> None:

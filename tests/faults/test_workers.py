@@ -13,8 +13,9 @@ import pytest
 
 import unstale
 from tests.engines.problems import blobs, normed, trained
-from tests.faults import inject
-from tests.faults.inject import BATCHES, HASTY, SMALL, At, Faulty, about, ended, kill, plan, started
+from tests.faults import faulty
+from tests.faults.faulty import Faulty
+from tests.faults.inject import BATCHES, HASTY, SMALL, At, about, ended, kill, plan, started
 from unstale.clocks import Gamma
 from unstale.engines.live.processes import Processes
 from unstale.engines.replay import repeat
@@ -33,19 +34,22 @@ def lost(run: unstale.Run) -> int:
 @pytest.mark.parametrize(
     ("fault", "told"),
     [
-        (inject.raises, "RuntimeError: the disk with the pictures is gone"),
-        (inject.runs_out_of_memory, "out of memory"),
-        (inject.dies, "killed by SIGKILL"),
-        (inject.exits, "SystemExit: 7"),
+        (faulty.raises, "RuntimeError: the disk with the pictures is gone"),
+        (faulty.runs_out_of_memory, "out of memory"),
+        (faulty.runs_out_of_memory_in_torch, "out of memory"),
+        (faulty.dies, "killed by SIGKILL"),
+        (faulty.exits, "SystemExit: 7"),
     ],
 )
 def test_a_worker_that_fails_over_a_batch_is_restarted(fault: Callable[..., Any], told: str, tmp_path: Path) -> None:
     at = At()
     run = ended(started(Faulty(blobs(), 5, fault, tmp_path), at=at, pace=PACE))
     assert told in at.reasons
+    assert ("SIGKILL" in at.reasons) == (fault is faulty.dies)  # which would say "out of memory, perhaps"
     assert len(at.incidents) == lost(run) == 1
     assert any(told in reason for worker in range(2) for reason in about(run, worker)["failures"])
     assert not run.quarantined
+    assert run.summary()["restarts"] == 1
     assert abs(run.score - undisturbed()) < 15
 
 
@@ -72,7 +76,7 @@ def test_a_worker_killed_while_it_waits_does_not_lock_the_gate(method: str) -> N
 @pytest.mark.parametrize("method", ["sync", "backup", "dana"])
 def test_a_silent_worker_does_not_lock_the_others(method: str, tmp_path: Path) -> None:
     at = At()
-    run = ended(started(Faulty(blobs(), BATCHES - 1, inject.stops, tmp_path), method, at=at, patience=HASTY))
+    run = ended(started(Faulty(blobs(), BATCHES - 1, faulty.stops, tmp_path), method, at=at, patience=HASTY))
     assert (
         "did not answer within" in at.reasons
         or about(run, 0)["state"] == "silent"
@@ -84,7 +88,7 @@ def test_a_silent_worker_does_not_lock_the_others(method: str, tmp_path: Path) -
 
 def test_a_worker_that_hangs_is_killed_and_started_anew(tmp_path: Path) -> None:
     at = At()
-    run = ended(started(Faulty(blobs(), 5, inject.stops, tmp_path), workers=1, at=at, patience=HASTY))
+    run = ended(started(Faulty(blobs(), 5, faulty.stops, tmp_path), workers=1, at=at, patience=HASTY))
     assert "did not answer within" in at.reasons
     assert about(run, 0)["restarts"] == 1
     assert not run.quarantined
@@ -103,18 +107,20 @@ def test_a_silent_worker_that_goes_on_is_late_and_works_on(tmp_path: Path) -> No
                     os.kill(fleet.process(member.worker), signal.SIGCONT)
 
     at = Continue()
-    task = Faulty(blobs(), 160, inject.stops, tmp_path)
+    task = Faulty(blobs(), 160, faulty.stops, tmp_path)
     run = ended(started(task, at=at, epochs=40, pace=PACE, patience=HASTY), 320)
-    assert run.history["outcome"].to_list().count("late") == 1
+    late = run.history["outcome"].to_list().count("late")
+    assert late >= 1  # on a loaded machine another one may be thought silent
     assert not at.incidents
-    assert sum(about(run, worker)["late"] for worker in range(2)) == 1
+    assert run.summary()["late"] == late
+    assert sum(about(run, worker)["late"] for worker in range(2)) == late
     assert run.events is not None
     assert repeat(plan(task, epochs=40), run.events).score == run.score
 
 
 def test_a_slow_worker_is_waited_for(tmp_path: Path) -> None:
     at = At()
-    run = ended(started(Faulty(blobs(), 5, inject.is_slow, tmp_path), at=at))
+    run = ended(started(Faulty(blobs(), 5, faulty.is_slow, tmp_path), at=at))
     assert not at.incidents
     assert set(run.history["outcome"]) == {"applied"}
 
@@ -137,14 +143,14 @@ def test_after_its_last_restart_training_goes_on_without_it() -> None:
 
 def test_a_batch_that_always_fails_is_quarantined_and_named(tmp_path: Path) -> None:
     at = At()
-    run = ended(started(Faulty(blobs(), 5, inject.raises, tmp_path, times=99), at=at))
+    run = ended(started(Faulty(blobs(), 5, faulty.raises, tmp_path, times=99), at=at))
     assert run.quarantined == (5,)
     assert run.summary()["quarantined"] == [5]
     assert at.reasons.count("RuntimeError: the disk with the pictures is gone") == 3
 
 
 def test_a_batch_over_which_every_worker_hangs_is_quarantined(tmp_path: Path) -> None:
-    run = ended(started(Faulty(blobs(), 5, inject.stops, tmp_path, times=99), patience=HASTY))
+    run = ended(started(Faulty(blobs(), 5, faulty.stops, tmp_path, times=99), patience=HASTY))
     assert run.quarantined == (5,)
 
 

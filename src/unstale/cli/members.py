@@ -18,8 +18,8 @@ _TOLD = 8  # of those that were lost
 _COUNTS = ("pushes", "restarts", "dropped", "late")
 
 
-def print_members(members: Sequence[Mapping[str, Any]], quarantined: Sequence[int]) -> None:
-    """A line for each worker, why workers were lost, and batches that were given up. Nothing for a simulated run.
+def print_members(members: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]) -> None:
+    """A line for each worker, why workers were lost, and what was given up. Nothing for a simulated run.
 
     delay: the mean one; seconds: what a gradient took of late, sending included.
     """
@@ -48,8 +48,12 @@ def print_members(members: Sequence[Mapping[str, Any]], quarantined: Sequence[in
         console.print(text, soft_wrap=not console.is_terminal)
     if len(lost) > _TOLD:
         say(f"and {len(lost) - _TOLD} workers more were lost", "yellow")
-    if quarantined:
-        say(f"batches given up after three failures: {', '.join(map(str, quarantined))}", "yellow")
+    if summary["rejected"]:
+        say(f"dropped because they held NaN or Inf: {summary['rejected']:,}", "yellow")
+    if summary["cancelled"]:
+        say(f"given up while they were computed: {summary['cancelled']:,}")
+    if summary["quarantined"]:
+        say(f"batches given up after three failures: {', '.join(map(str, summary['quarantined']))}", "yellow")
 
 
 def _cells(worker: str, row: Mapping[str, Any], seconds: str, state: str) -> list[str]:

@@ -79,7 +79,7 @@ def report(run: Run, folder: Path | None, quiet: bool, json: bool) -> None:
         print_json(about | ({"members": list(run.members)} if run.members else {}))
     elif not quiet:
         say(summary_line(run.config, run.summary()))
-        print_members(run.members, run.quarantined)
+        print_members(run.members, run.summary())
         say(f"gradients: {run.config['strategy']} ({run.config['strategy_reason']})")
         if folder is not None:
             say(f"saved in {folder}; draw it with: unstale show {folder}")

@@ -170,7 +170,7 @@ def _show_run(folder: Path, quiet: bool, json: bool) -> None:
         print_json(about | ({"members": list(run.members)} if run.members else {}))
     elif not quiet:
         say(summary_line(run.config, summary))
-        print_members(run.members, run.quarantined)
+        print_members(run.members, run.summary())
         say(f"drawn: run.png, delays.png in {folder}")
         if run.events is not None:
             say(f"{TIMELINE} there opens in ui.perfetto.dev: what each worker did when")

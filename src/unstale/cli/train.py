@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -118,7 +119,8 @@ def _go_on(
     for change in changes(request.describe(), settings.changed(request, **words).describe()):
         raise ArgumentError(f"--resume must go on with the settings of {folder}, but {change}; leave that out")
     begun = numbers(folder / CHECKPOINTS)
-    # A run that was killed before its first checkpoint begins anew.
+    if not begun:  # a run that was killed before its first checkpoint begins anew
+        shutil.rmtree(folder / EVENTS, ignore_errors=True)
     checkpoints = None if begun and checkpoint_every is None else _checkpoints(folder, checkpoint_every)
     kept = folder / CHECKPOINTS if begun else None
     return carry_out(

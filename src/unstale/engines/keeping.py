@@ -34,6 +34,8 @@ class Keeper:
     def begin(self, latest: int | None = None) -> None:
         """From now on it counts pushes and seconds; ``latest`` is the checkpoint that the training goes on from."""
         self._latest, self._pushes, self._since = latest, latest or 0, time.perf_counter()
+        if self.checkpoints is not None:
+            checkpoint.tidy(Path(self.checkpoints.folder), latest, self.checkpoints.keep)
 
     def look(self, training: Training) -> None:
         """After a push: write if it is time."""

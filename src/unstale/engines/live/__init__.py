@@ -59,11 +59,16 @@ class Live:
         if self.pace is not None and not isinstance(self.pace, Clock):
             raise ArgumentError(f"pace must be a clock, such as unstale.clocks.Gamma(mean=0.05), got {self.pace!r}")
 
-    def log(self, checkpoints: Path | None, *, more: bool) -> EventLog:
+    def log(self, checkpoints: Path | None, resume: Path | None) -> EventLog:
         """Of the events: by default beside the checkpoints, if there are any, for they count on it."""
         if self.record is not None:
-            return EventLog(Path(self.record), more=more)
-        return EventLog(None if checkpoints is None else checkpoints / EVENTS, more=more)
+            return EventLog(Path(self.record), more=resume is not None)
+        if resume is None or checkpoints is None or checkpoints.resolve() == resume.resolve():
+            kept = checkpoints or resume
+            return EventLog(None if kept is None else kept / EVENTS, more=resume is not None)
+        log = EventLog(checkpoints / EVENTS)
+        log.begin_with(resume / EVENTS)
+        return log
 
     def refuse(self, names: Iterable[str], what: str, engine: str) -> None:
         """Raise `ArgumentError` if one of these is given: it is for something else than ``engine``."""
@@ -79,8 +84,7 @@ class Live:
         server: Callable[..., Server] = Server,
     ) -> LiveRun:
         """What is arranged has begun, or goes on, with that fleet."""
-        kept = what.resume if what.checkpoints is None else Path(what.checkpoints.folder)
-        log = self.log(kept, more=what.resume is not None)
+        log = self.log(None if what.checkpoints is None else Path(what.checkpoints.folder), what.resume)
         fleet = partial(fleet, threads=self.threads, devices=self.devices, pace=self.pace)
         conductor = Conductor(what.plan, fleet, self.patience, log, what.callbacks, engine=engine, server=server)
         return LiveRun(conductor, what.checkpoints, what.resume)

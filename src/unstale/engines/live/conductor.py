@@ -102,11 +102,13 @@ class Conductor(Training, Steered):
             raise KeyboardInterrupt if self._stopping == "interrupted" else StopRun
 
     def _begin(self) -> None:
-        for worker in self.server.workers:
-            if self._resumed is None:
+        if self._resumed is None:
+            for worker in self.server.workers:
                 self.books.join(worker)
-            self.members.setdefault(worker, Member(worker))
-            self._launch(worker)
+                self.members[worker] = Member(worker)
+        for worker, member in self.members.items():
+            if worker in self.server.workers or member.state == "starting":  # then it has yet to join
+                self._launch(worker)
         self.whole = True
 
     def state_dict(self) -> dict[str, Any]:

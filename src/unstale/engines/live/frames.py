@@ -1,7 +1,7 @@
 """Messages between a server and a worker: framed, checked, and never waited for in the middle.
 
-A frame is a header (magic, kind, length, CRC-32) and a payload: numbers as a struct, text, or tensors in the format of
-safetensors. Nothing in it can run code.
+A frame is a header (magic, kind, length, CRC-32 of the payload, and of these four) and a payload: numbers as a struct,
+text, or tensors in the format of safetensors. Nothing in it can run code.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from torch import Tensor
 
 __all__ = ["Channel", "DamagedFrame", "Frame", "Kind", "packed", "unpacked"]
 
-_HEADER = struct.Struct("<4sBQI")
+_HEADER, _CHECK = struct.Struct("<4sBQI"), struct.Struct("<I")
+_BEGINS = _HEADER.size + _CHECK.size  # bytes before the payload
 _MAGIC = b"unst"
 _CHUNK = 1 << 20
 _LARGEST = 1 << 34
@@ -151,15 +152,17 @@ class Channel:
         return got
 
     def _first(self) -> Frame | None:
-        if len(self._in) < _HEADER.size:
+        if len(self._in) < _BEGINS:
             return None
         magic, kind, length, checksum = _HEADER.unpack_from(self._in)
-        if magic != _MAGIC or kind not in _KINDS or length > _LARGEST:
+        (check,) = _CHECK.unpack_from(self._in, _HEADER.size)
+        whole = check == zlib.crc32(self._in[: _HEADER.size])  # or a wrong length would be waited for
+        if not whole or magic != _MAGIC or kind not in _KINDS or length > _LARGEST:
             raise DamagedFrame("a message that does not begin like one")
-        end = _HEADER.size + length
+        end = _BEGINS + length
         if len(self._in) < end:
             return None
-        payload = bytes(self._in[_HEADER.size : end])
+        payload = bytes(self._in[_BEGINS:end])
         del self._in[:end]
         if zlib.crc32(payload) != checksum:
             raise DamagedFrame("a message whose checksum is wrong")
@@ -174,7 +177,8 @@ class Channel:
 
 
 def _framed(kind: Kind, payload: bytes = b"") -> bytes:
-    return _HEADER.pack(_MAGIC, kind, len(payload), zlib.crc32(payload)) + payload
+    header = _HEADER.pack(_MAGIC, kind, len(payload), zlib.crc32(payload))
+    return header + _CHECK.pack(zlib.crc32(header)) + payload
 
 
 def packed(tensors: Sequence[Tensor]) -> bytes:

@@ -19,7 +19,7 @@ __all__ = ["AWAY", "Member", "Patience", "all_gone"]
 RECENT = 16  # of a worker's own durations, by which it is told that it takes too long
 DOUBLINGS = 7  # of the time before a restart
 
-_KEPT = ("worker", "pushes", "accepted", "dropped", "late", "delays", "restarts", "failures")
+_KEPT = ("worker", "pushes", "accepted", "dropped", "late", "delays", "restarts", "failures", "leaving")
 
 State = Literal["waiting", "absent", "starting", "idle", "busy", "silent", "down", "gone"]
 """waiting: for room to start. absent: for so long that it is not counted on meanwhile. silent: its ticket was taken

@@ -155,7 +155,12 @@ def main(parent: int, channel: int) -> int:
     if not worker.dies_with(parent):
         return 1
     worker.prepare()
-    line = socket.socket(fileno=channel)
+    with contextlib.suppress(ConnectionError):  # the trainer has died, and so do we
+        _serve(socket.socket(fileno=channel))
+    return 0
+
+
+def _serve(line: socket.socket) -> None:
     tokens: dict[int, int] = {}
     # A signal has to end the wait for a request.
     woken, bell = os.pipe()
@@ -173,7 +178,7 @@ def main(parent: int, channel: int) -> int:
             continue
         request, descriptors, _, _ = socket.recv_fds(line, REQUEST.size, _DESCRIPTORS)
         if not request:
-            return 0
+            return
         what, token = REQUEST.unpack(request)
         if what == b"s":
             try:

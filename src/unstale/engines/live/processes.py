@@ -166,7 +166,7 @@ class Processes:
         return heard
 
     def _understood(self, worker: int, member: _Member, frame: Frame) -> list[Message]:
-        if frame.kind == Kind.UP and len(frame.payload) == PROCESS.size:
+        if frame.kind == Kind.UP and len(frame.payload) == PROCESS.size and not member.process:
             (member.process,) = PROCESS.unpack(frame.payload)
             return [Up(worker)]
         if frame.kind == Kind.FAILED:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import singledispatchmethod
 from typing import Any
 
@@ -18,7 +19,7 @@ from unstale.engines.live.likeness import Likeness
 from unstale.engines.live.members import Member, Patience
 from unstale.engines.live.steered import TICK, Steered
 from unstale.engines.live.terms import Terms
-from unstale.errors import ArgumentError, Interrupted
+from unstale.errors import ArgumentError, Interrupted, StoreError
 from unstale.events import EventLog
 from unstale.record import Run
 from unstale.recorder import Recorder
@@ -126,7 +127,8 @@ class Serving(Steered):
             params = named_tensors(self._model)
             for worker in () if self._failure else self.members:
                 self.fleet.show(worker, server.params, server.buffers.current(), last=True)
-        self.log.write()
+        with suppress(StoreError):  # then they are still in the frame, and saved with the run
+            self.log.write()
         run = Run(
             config={**self.terms.describe(), "engine": "connect", "versions": versions()},
             history=self.recorder.history(),

@@ -20,6 +20,7 @@ from unstale.engines.live.protocol import ARRIVED, PROCESS, SENT, Setup
 
 __all__ = ["dies_with", "main", "prepare"]
 
+OUT_OF_MEMORY = "out of memory"
 _PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
 
 
@@ -58,12 +59,19 @@ def main(parent: int, channel: int, setup: int, block: int) -> int:
         while (frame := line.next()) is not None and frame.kind == Kind.TICKET:
             line.send(Kind.PUSH, worker.compute(frame.payload))
     except MemoryError:
-        _tell(line, "out of memory")
+        _tell(line, OUT_OF_MEMORY)  # and no more, for that would take some
         return 1
-    except BaseException:
-        _tell(line, traceback.format_exc())
+    except BaseException as error:
+        _tell(line, traceback.format_exc() + (OUT_OF_MEMORY if _is_out_of_memory(error) else ""))
         return 1
     return 0
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Torch has an error of its own for it on devices, and a common one on the CPU."""
+    import torch
+
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def _moved_in(setup: int) -> Setup:
