@@ -166,6 +166,30 @@ def test_a_node_is_lost_and_training_goes_on(cluster: Any) -> None:
     assert equal(real, repeat(plan("sync", 3), real.events))
 
 
+def test_a_node_comes_and_a_worker_that_waited_for_it_joins(cluster: Any) -> None:
+    """With a barrier, at which nobody waits for it before."""
+    added: list[Any] = []
+
+    class Grow(At):
+        def on_push(self, row: Any) -> None:
+            super().on_push(row)
+            if row["worker"] == 2:
+                raise unstale.StopRun
+
+    def grow(live: unstale.LiveRun, worker: int) -> None:
+        assert live._conductor.members[2].state == "absent"
+        added.append(cluster.add_node(num_cpus=0, resources={"slot": 1}))
+
+    at = Grow({50}, grow)
+    patience = unstale.Patience(floor=2.0, starting=300.0)
+    real = run("sync", 3, at, resources_per_worker={"slot": 1}, patience=patience, pace=PACE, epochs=10**4)
+    cluster.remove_node(added[0])
+    assert real.status == "stopped"
+    assert told(real, "restarts") == [0, 0, 0]
+    assert real.events is not None
+    assert equal(real, repeat(plan("sync", 3, epochs=10**4), real.events))
+
+
 def alive(process: int) -> bool:
     """And not only waiting to be buried."""
     status = Path(f"/proc/{process}/status")
