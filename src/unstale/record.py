@@ -101,7 +101,7 @@ class Run:
         """The run in some numbers; means are over the gradients that were used.
 
         wasted: gradients that were not: dropped + rejected (NaN, Inf) + late (or pushed a second time) + cancelled
-        (given up while they were computed). restarts: of workers, which in simulated time never fail.
+        (given up while they were computed, and not pushed). restarts: of workers, which in simulated time never fail.
         """
         used = self.history[self.history["outcome"].isin(USED)]
         became = self.history["outcome"].value_counts()

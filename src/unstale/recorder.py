@@ -71,6 +71,7 @@ class Recorder:
 
     def __init__(self) -> None:
         self.cancelled = 0
+        self._given_up: set[int] = set()  # workers whose ticket was cancelled, and that have not pushed since
         self._pushes, self._evaluations = Columns(HISTORY_COLUMNS), Columns(EVALUATION_COLUMNS)
 
     @property
@@ -99,6 +100,10 @@ class Recorder:
             "extreme": receipt.extreme,
         }
         self._pushes.append({**row, "outcome": _OUTCOMES.index(receipt.outcome)})
+        if receipt.worker in self._given_up:
+            self._given_up.remove(receipt.worker)
+            self.cancelled -= receipt.outcome == "late"  # a real worker computes on, and that push counts itself
+        self._given_up |= set(receipt.cancelled)
         self.cancelled += len(receipt.cancelled)
         return row
 
@@ -119,13 +124,13 @@ class Recorder:
     def state_dict(self) -> dict[str, Any]:
         """All rows: a tensor a column."""
         parts = {"pushes": self._pushes.state_dict(), "evaluations": self._evaluations.state_dict()}
-        return {**parts, "cancelled": self.cancelled}
+        return {**parts, "cancelled": self.cancelled, "given_up": sorted(self._given_up)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from there."""
         self._pushes.load_state_dict(state["pushes"])
         self._evaluations.load_state_dict(state["evaluations"])
-        self.cancelled = state["cancelled"]
+        self.cancelled, self._given_up = state["cancelled"], set(state["given_up"])
 
 
 def _or_nan(value: float | None) -> float:

@@ -77,7 +77,7 @@ class Mortal(Actor):
     left = 0
 
     def call(self, name: str, arguments: Any) -> Any:
-        if Mortal.left:
+        if Mortal.left and name == "work":
             Mortal.left -= 1
             self.kill()
         return super().call(name, arguments)
@@ -90,7 +90,9 @@ def test_a_run_whose_machine_is_lost_begins_anew(
     monkeypatch.setattr("tests.live.fake_ray.Actor", Mortal)
     monkeypatch.setattr(Mortal, "left", deaths)
     comparison = compare(tmp_path, engine="ray", jobs=1)
-    assert [f.reason for f in comparison.failures] == ["its worker process died (killed, or out of memory)"] * failures
+    assert [f.reason for f in comparison.failures] == [
+        "its actor died (killed, or out of memory), or its machine was lost"
+    ] * failures
     assert len(files(comparison)) == 4 - failures
 
 
@@ -100,6 +102,17 @@ def test_a_cluster_that_cannot_load_what_is_compared_says_so(tmp_path: Path, mon
 
     monkeypatch.setattr(Runner, "_runs", property(lost))
     with pytest.raises(RunError, match=r"cannot load the comparison \(ModuleNotFoundError: No module named 'mine'\)"):
+        compare(tmp_path, engine="ray")
+
+
+def test_a_cluster_that_cannot_run_us_at_all_ends_it_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(runner: Runner, payload: Any) -> None:
+        raise ModuleNotFoundError("No module named 'unstale'")
+
+    monkeypatch.setattr(Runner, "__init__", lost)
+    with pytest.raises(RunError, match=r"no actor of the cluster could be started.* No module named 'unstale'"):
         compare(tmp_path, engine="ray")
 
 

@@ -15,6 +15,7 @@ from unstale.checkpoint import latest
 from unstale.engines.live.fleet import Arrived, Gone, Message, Up
 from unstale.engines.live.launch import LiveRun
 from unstale.engines.replay import repeat
+from unstale.errors import Interrupted, RunError
 from unstale.events import read_events
 
 AT_ONCE = unstale.Patience(back_off=0.0)
@@ -86,3 +87,37 @@ def test_what_was_half_written_goes_though_no_checkpoint_follows(tmp_path: Path)
     (tmp_path / ".writing-9").mkdir()
     ended(conducted_by(inside(as_heard), plan(), kept=tmp_path, resume=True))
     assert {path.name for path in tmp_path.iterdir()} == {"events", f"{4:010}"}
+
+
+def test_workers_that_were_lost_for_good_may_try_anew(tmp_path: Path) -> None:
+    """A cluster is lost as a whole, and is there again."""
+
+    def lost(fleet: Inside, messages: list[Message]) -> list[Message]:
+        if fleet.server.accepted < 5:
+            return messages
+        return [Gone(message.worker, "the cluster is lost") for message in messages]
+
+    patience = unstale.Patience(back_off=0.0, max_restarts=1)
+    with pytest.raises(RunError, match="all workers are gone"):
+        conducted_by(inside(lost), plan(), patience=patience, kept=tmp_path).result(60)
+    run = ended(conducted_by(Inside, plan(), patience=patience, kept=tmp_path, resume=True))
+    assert set(run.history["worker"]) == {0, 1}
+
+
+def test_workers_that_end_with_the_run_are_started_by_whoever_goes_on(tmp_path: Path) -> None:
+    """As when a whole job is told to end."""
+    stopping: list[int] = []
+
+    def end(live: LiveRun, worker: int) -> None:
+        stopping.append(worker)
+        live._conductor.stop("interrupted")
+
+    def heard(fleet: Inside, messages: list[Message]) -> list[Message]:
+        return [Gone(message.worker, "its machine ends") for message in messages] if stopping else messages
+
+    with pytest.raises(Interrupted):
+        conducted_by(inside(heard), plan(), At({5: end}), kept=tmp_path).result(60)
+    members: Any = latest(tmp_path)[1]["training"]["members"]
+    assert "gone" not in {member["state"] for member in members}
+    run = ended(conducted_by(Inside, plan(), kept=tmp_path, resume=True))
+    assert set(run.history["worker"]) == {0, 1}

@@ -189,6 +189,29 @@ def test_training_goes_on_without_those_who_wait_for_room_and_takes_them_in_when
     assert not ray.rooms
 
 
+def test_who_waited_for_room_waits_or_starts_again_when_the_run_goes_on(tmp_path: Path, ray: FakeRay) -> None:
+    ray.space = 2
+    how: dict[str, Any] = {"address": "auto", "patience": unstale.Patience(back_off=0.0, floor=0.2)}
+    how |= {"pace": Gamma(mean=0.02), "epochs": 30}
+
+    def fail(live: unstale.LiveRun, worker: int) -> None:
+        assert live._conductor.members[2].state == "absent"
+        raise RuntimeError("the disk is gone")
+
+    with pytest.raises(RuntimeError, match="the disk is gone"):
+        run("dana_ga", At({40}, fail), checkpoints=unstale.Checkpoints(tmp_path), **how)
+    ray.space = 3
+    real = run("dana_ga", resume=tmp_path, **how)
+    assert 2 in set(real.history["worker"])
+    assert equal(real, replayed("dana_ga", real, epochs=30))
+
+
+def test_what_this_machine_can_never_give_is_refused(ray: FakeRay) -> None:
+    with pytest.raises(ArgumentError, match=r"resources_per_worker must be what this machine has, 0 TPU, got 1"):
+        run("asgd", resources_per_worker={"TPU": 1})
+    assert not ray.is_initialized()
+
+
 # Scripts that connect; tests/live/test_connect.py has what they share with those on the server's machine.
 
 

@@ -119,7 +119,12 @@ def _go_on(
     for change in changes(request.describe(), settings.changed(request, **words).describe()):
         raise ArgumentError(f"--resume must go on with the settings of {folder}, but {change}; leave that out")
     begun = numbers(folder / CHECKPOINTS)
-    if not begun:  # a run that was killed before its first checkpoint begins anew
+    if not begun and (folder / CONFIG).exists():
+        raise StoreError(
+            f"{folder} holds a run that was interrupted, and no checkpoint to go on from; keep it, and train into "
+            "another folder"
+        )
+    if not begun:  # it was killed before its first checkpoint, and begins anew
         shutil.rmtree(folder / EVENTS, ignore_errors=True)
     checkpoints = None if begun and checkpoint_every is None else _checkpoints(folder, checkpoint_every)
     kept = folder / CHECKPOINTS if begun else None

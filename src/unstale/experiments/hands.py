@@ -29,7 +29,11 @@ _NO_START = (
 
 
 class Lane(Protocol):
-    """Somewhere to carry out one run after the other."""
+    """Somewhere to carry out one run after the other. ``death``: how it is called when it dies."""
+
+    @property
+    def death(self) -> str:
+        """In words."""
 
     def give(self, trial: Trial) -> Future[Any] | None:
         """Start on a trial; None if the lane is there no more. Raises `RunError` if it never worked."""
@@ -128,6 +132,7 @@ class _Process:
 
     pool: ProcessPoolExecutor
     hello: Future[str]
+    death: str = "its worker process died (killed, or out of memory)"
 
     @classmethod
     def open(cls, setup: tuple[Path, Connection]) -> _Process:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from unstale.engines.live.ray.cluster import Cluster, needed
+from unstale.errors import RunError
 from unstale.experiments import worker
 from unstale.experiments.hands import Lane
 from unstale.experiments.outline import Trial
@@ -28,6 +29,10 @@ class Runner:
 
         torch.set_num_threads(1)
         self._payload = payload
+
+    def hello(self) -> str:
+        """The first answer of an actor that has started."""
+        return "ready"
 
     def work(self, trial: Trial, there: worker.Files) -> tuple[worker.Outcome, worker.Files]:
         """What came of it, and the files of its runs; ``there``: those of the runs of this trial that are done."""
@@ -80,7 +85,8 @@ class OnRay:
         opened: list[_Lane] = []
 
         def open_() -> Lane:
-            opened.append(_Lane(self.cluster.actor(Runner, self.resources, payload), runs))
+            actor = self.cluster.actor(Runner, self.resources, payload)
+            opened.append(_Lane(actor, runs, actor.hello.remote().future(), opened))
             return opened[-1]
 
         try:
@@ -94,6 +100,14 @@ class OnRay:
 class _Lane:
     actor: Any
     runs: worker.Runs
+    hello: Future[str]
+    all: list[_Lane]
+    death: str = "its actor died (killed, or out of memory), or its machine was lost"
+
+    @property
+    def worked(self) -> bool:
+        """Whether it ever started."""
+        return self.hello.done() and self.hello.exception() is None
 
     def give(self, trial: Trial) -> Future[Any]:
         """See `Lane`."""
@@ -108,7 +122,10 @@ class _Lane:
             outcome, files = future.result()
         except ray.exceptions.RayTaskError as error:
             return "unusable", f"an actor failed ({str(error).strip().splitlines()[-1]})"
-        except ray.exceptions.RayError:
-            return None  # it died, or its machine
+        except ray.exceptions.RayError as error:
+            if not any(lane.worked for lane in self.all):
+                reason = " ".join(str(error).split())
+                raise RunError(f"no actor of the cluster could be started; the first one: {reason}") from error
+            return None
         self.runs.take(trial, files)
         return outcome  # type: ignore[no-any-return]

@@ -18,7 +18,6 @@ from unstale.experiments.outline import Trial
 __all__ = ["Failure", "Watcher", "carry_out"]
 
 _Outcomes = Generator[tuple[Trial, str], None, None]
-_DIED = "its worker process died (killed, or out of memory)"
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,7 @@ def _spread(runs: worker.Runs, trials: Iterable[Trial], hands: Hands, watcher: W
                     if died[trial] < hands.tries:
                         waiting.put_back(trial)
                         continue
-                yield trial, _reason(outcome)
+                yield trial, lane.death if outcome is None else _reason(outcome)
 
 
 class _Queue:
@@ -114,9 +113,7 @@ class _Queue:
         self._ahead.append(trial)
 
 
-def _reason(outcome: worker.Outcome | None) -> str:
-    if outcome is None:
-        return _DIED
+def _reason(outcome: worker.Outcome) -> str:
     kind, message = outcome
     if kind == "store":
         raise StoreError(message)

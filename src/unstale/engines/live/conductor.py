@@ -18,7 +18,7 @@ from unstale.engines.base import Plan
 from unstale.engines.gradients.precision import tensor_cores
 from unstale.engines.live.books import Books
 from unstale.engines.live.fleet import Arrived, Fleet, Gone, Message, Placed, Up
-from unstale.engines.live.members import Member, Patience, all_gone
+from unstale.engines.live.members import AWAY, Member, Patience, all_gone
 from unstale.engines.live.steered import TICK, Steered
 from unstale.engines.training import Training
 from unstale.errors import ArgumentError, StoreError
@@ -60,8 +60,11 @@ class Conductor(Training, Steered):
         return self.server.progress
 
     def scale(self, workers: int) -> None:
-        """Have so many workers: new ones are started, or the ones with the highest numbers finish and leave."""
-        staying = sorted(w for w, m in self.members.items() if m.state != "gone" and not m.leaving)
+        """Have so many workers: new ones are started, or some leave: first who is not there, then the last ones."""
+        staying = sorted(
+            (w for w, m in self.members.items() if m.state != "gone" and not m.leaving),
+            key=lambda w: (self.members[w].state in AWAY, w),
+        )
         for worker in staying[workers:]:
             self.members[worker].leaving = True
             if self.members[worker].state != "busy":
@@ -107,7 +110,8 @@ class Conductor(Training, Steered):
                 self.books.join(worker)
                 self.members[worker] = Member(worker)
         for worker, member in self.members.items():
-            if worker in self.server.workers or member.state == "starting":  # then it has yet to join
+            # Those that wait, or start, have yet to join.
+            if worker in self.server.workers or member.state in ("waiting", "absent", "starting"):
                 self._launch(worker)
         self.whole = True
 
@@ -167,9 +171,9 @@ class Conductor(Training, Steered):
     def _excuse(self, waited: float = 0.0) -> None:
         """What took long here (an evaluation, a machine that slept) is not held against the workers."""
         before, self._mark = self._mark, self.clock()
-        if (absent := self._mark - before - waited) > TICK:
+        if (away := self._mark - before - waited) > TICK:
             for member in self.members.values():
-                member.excuse(absent, self._mark)
+                member.excuse(away, self._mark)
 
     def _look_around(self) -> None:
         """At those who should have been heard of."""
@@ -182,6 +186,8 @@ class Conductor(Training, Steered):
                     self._launch(member.worker)
             elif member.state == "waiting":
                 member.become("absent", self.clock())
+                for callback in self.callbacks:
+                    callback.on_incident(member.worker, "there is no room for it yet; the others go on without it")
                 self._depart(member.worker, failed=False)
             elif member.state == "busy" and self._first_silence_over(member.ticket):
                 self._expire(member)
@@ -300,8 +306,9 @@ class Conductor(Training, Steered):
         self.fleet.kill(member.worker)
         self._note_failure(member, reason)
         self._depart(member.worker, failed=True)
-        again = member.restarts < self.patience.max_restarts and not member.leaving and not self._stopping
-        member.restarts += again
+        again = not member.leaving and (self._stopping or member.restarts < self.patience.max_restarts)
+        # Where all ends, it is started by whoever goes on with the run.
+        member.restarts += again and not self._stopping
         member.become("down" if again else "gone", self.clock())
 
     def _dismiss(self, worker: int) -> None:

@@ -118,8 +118,11 @@ class Member:
 
     @classmethod
     def of(cls, state: Mapping[str, Any]) -> Member:
-        """A member as it was; it has yet to be started."""
-        return cls(state=state["state"], **{name: state[name] for name in _KEPT})
+        """A member as it was; it has yet to be started. One that had used up its restarts may try them anew."""
+        member = cls(state=state["state"], **{name: state[name] for name in _KEPT})
+        if member.state == "gone" and not member.leaving:
+            member.state, member.restarts = "down", 0
+        return member
 
     def report(self) -> dict[str, Plain]:
         """In numbers."""

@@ -93,6 +93,7 @@ class Serving(Steered):
 
     def _wait(self) -> float:
         deadlines = [d for m in self.members.values() if (d := self._deadline(m)) is not None]
+        deadlines += [self._halt] if self._stopping else []
         return max(0.0, min([TICK, *(deadline - self.clock() for deadline in deadlines)]))
 
     def _deadline(self, member: Member) -> float | None:

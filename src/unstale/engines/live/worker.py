@@ -46,13 +46,11 @@ def main(parent: int, channel: int, setup: int, block: int) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if not dies_with(parent):
         return 1
-    from unstale.engines.allocator import memory_kept
+    from unstale.engines.allocator import keep_memory
     from unstale.engines.live.frames import Channel, Kind
 
-    # Woken by its ticket, it is not to take the core from the server, for which the others wait.
-    os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     line = Channel(socket.socket(fileno=channel))
-    memory_kept().__enter__()
+    keep_memory()
     try:
         worker = _Worker(_moved_in(setup), block)
         line.send(Kind.UP, PROCESS.pack(os.getpid()))

@@ -30,6 +30,7 @@ def launch_ray(what: Arranged) -> LiveRun:
     cluster = Cluster(live.address)
     try:
         resources = needed(live.resources_per_worker, local=cluster.local, device=plan.device)
+        cluster.check(resources)
         fleet = partial(RayFleet, cluster=cluster, resources=resources)
         server: Callable[..., Server] = Server
         if live.servers > 1:

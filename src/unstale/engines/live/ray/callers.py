@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from unstale.engines.live.answering import Caller, Callers, Heard, Times
-from unstale.engines.live.frames import Frame, Kind
+from unstale.engines.live.frames import DamagedFrame, Frame, Kind
 from unstale.engines.live.likeness import Likeness
 from unstale.engines.live.ray.clocks import by_our_clock, this_machine
 from unstale.engines.live.ray.cluster import Cluster
@@ -55,8 +56,10 @@ class _RayCaller(Caller):
 
     def given(self) -> tuple[Tensor, dict[str, Tensor]]:
         assert self.likeness is not None
-        assert self.content is not None
-        return unpacked(self.likeness, self.content)
+        content, self.content = self.content, None
+        if content is None:
+            raise DamagedFrame("a gradient without its vectors")
+        return unpacked(self.likeness, content)
 
     def release(self) -> None:
         self.content = None
@@ -128,12 +131,20 @@ class RayCallers(Callers):
             raise RunError(
                 f"the desk at {self.address} is lost ({type(error).__name__}), and no script can find it; serve again"
             ) from error
-        caller = _RayCaller(self._cluster, *future.result())
-        self._strangers.add(caller)
-        self._expect(caller, caller.seat.get.remote(SERVER))
         self._expect(None, self._desk.get.remote(SERVER))
+        with suppress(TypeError, AttributeError):  # whoever asks in another way is not let in
+            caller = _RayCaller(self._cluster, *future.result())
+            self._expect(caller, caller.seat.get.remote(SERVER))
+            self._strangers.add(caller)
 
     def _hear_of(self, caller: _RayCaller, came: _Came) -> list[Heard]:
+        """A message that makes no sense, such as of another version, costs the script that sent it its place."""
+        try:
+            return self._read(caller, came)
+        except (TypeError, ValueError, KeyError, AssertionError, RuntimeError, DamagedFrame) as error:
+            return [] if caller.gone else self._lost(caller, f"it sent a message that makes no sense ({error})")
+
+    def _read(self, caller: _RayCaller, came: _Came) -> list[Heard]:
         if came.future.exception() is not None:
             return [] if caller.gone else self._lost(caller, caller.reason)
         if came.frame is not None:

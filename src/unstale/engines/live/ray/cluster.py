@@ -73,6 +73,16 @@ class Cluster:
             # Ray's own would end this process; a run is ended in order.
             signal.signal(signal.SIGTERM, handler)
 
+    def check(self, resources: Mapping[str, float]) -> None:
+        """Raises `ArgumentError` for what no worker can ever have here: a cluster that we started does not grow."""
+        there = self.ray.cluster_resources() if self.local else resources
+        for name, amount in resources.items():
+            if amount > there.get(name, 0):
+                raise ArgumentError(
+                    f"resources_per_worker must be what this machine has, {there.get(name, 0):g} {name}, got {amount:g}; "
+                    "ask for less, or name the address of a cluster that has more"
+                )
+
     def room(self, resources: Mapping[str, float]) -> Any:
         """A placement group of its own for an actor that asks for resources; None for one that asks for none."""
         wanted = {name: amount for name, amount in resources.items() if amount}
@@ -110,10 +120,12 @@ class Cluster:
 
     def kill(self, actor: Any, room: Any = None) -> None:
         """At once; its room is free again."""
-        if actor is not None:
-            self.ray.kill(actor, no_restart=True)
-        if room is not None:
-            self.ray.util.remove_placement_group(room)
+        try:
+            if actor is not None:
+                self.ray.kill(actor, no_restart=True)
+        finally:
+            if room is not None:
+                self.ray.util.remove_placement_group(room)
 
     def close(self) -> None:
         """Leave it, and end it if it is ours; once is enough."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -124,11 +125,12 @@ class RayFleet:
 
     def close(self) -> None:
         """See `Fleet`."""
-        for worker in list(self._members):
-            self.kill(worker)
-        for place in self._places:
-            self.cluster.kill(place.server)
-        self.cluster.close()
+        with ExitStack() as last:  # all of it, whatever fails
+            last.callback(self.cluster.close)
+            for place in self._places:
+                last.callback(self.cluster.kill, place.server)
+            for worker in list(self._members):
+                last.callback(self.kill, worker)
 
     def process(self, worker: int) -> int:
         """The number of its actor's process, on its machine."""
