@@ -77,10 +77,11 @@ class Cluster:
         """Raises `ArgumentError` for what no worker can ever have here: a cluster that we started does not grow."""
         there = self.ray.cluster_resources() if self.local else resources
         for name, amount in resources.items():
-            if amount > there.get(name, 0):
+            has = there.get(name, 0)
+            if amount > has:
                 raise ArgumentError(
-                    f"resources_per_worker must be what this machine has, {there.get(name, 0):g} {name}, got {amount:g}; "
-                    "ask for less, or name the address of a cluster that has more"
+                    f"resources_per_worker must be what this machine has, {has:g} {name}, got {amount:g}; ask for less, "
+                    "or name the address of a cluster that has more"
                 )
 
     def room(self, resources: Mapping[str, float]) -> Any:
