@@ -80,8 +80,8 @@ class Cluster:
             has = there.get(name, 0)
             if amount > has:
                 raise ArgumentError(
-                    f"resources_per_worker must be what this machine has, {has:g} {name}, got {amount:g}; ask for less, "
-                    "or name the address of a cluster that has more"
+                    f"resources_per_worker must be what this machine has, {has:g} {name}, got {amount:g}; ask for "
+                    "less, or name the address of a cluster that has more"
                 )
 
     def room(self, resources: Mapping[str, float]) -> Any:
