@@ -12,6 +12,7 @@ from tests.faults import wire
 from tests.faults.faulty import Faulty
 from tests.faults.inject import At, ended, plan, started
 from tests.faults.wire import CHECKSUM, HEADER, KIND, LENGTH, MAGIC, PAYLOAD, Change, Damages, flipped
+from unstale.clocks import Gamma
 from unstale.engines.replay import repeat
 
 BEGINS, SENSE = "it sent a message that does not begin like one", "it sent a message that makes no sense"
@@ -39,7 +40,8 @@ BEGINS, SENSE = "it sent a message that does not begin like one", "it sent a mes
 )
 def test_a_worker_that_sends_nonsense_is_lost_and_its_batch_is_not(change: Change, told: str, tmp_path: Path) -> None:
     at = At()
-    run = ended(started(Faulty(blobs(), 5, Damages(change, "SIGKILL" in told), tmp_path), at=at))
+    # At a pace, so that whoever reads batch 5 has another push to make.
+    run = ended(started(Faulty(blobs(), 5, Damages(change, "SIGKILL" in told), tmp_path), at=at, pace=Gamma(mean=0.01)))
     assert len(at.incidents) == 1
     assert told in at.reasons
     assert not run.quarantined
