@@ -251,6 +251,7 @@ MANY = (
 )
 
 
+@pytest.mark.slow  # test_compare.py has the like, by the same code
 def test_killed_and_interrupted_it_continues_without_repeating(tmp_path: Path) -> None:
     kept = killed(tmp_path, *MANY, "--out", tmp_path)
 

@@ -101,7 +101,9 @@ class Kept(RayFleet):
         return actor
 
     def kill(self, worker: int) -> None:
-        self._members.pop(worker, None)
+        member = self._members.pop(worker, None)
+        if member is not None:
+            self.cluster.kill(None, member.room)
 
 
 @pytest.fixture
