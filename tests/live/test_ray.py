@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -170,7 +171,7 @@ def test_a_node_is_lost_and_training_goes_on(cluster: Any) -> None:
 
 def test_a_node_comes_and_a_worker_that_waited_for_it_joins(cluster: Any) -> None:
     """With a barrier, at which nobody waits for it before."""
-    added: list[Any] = []
+    absent = threading.Event()
 
     class Grow(At):
         def on_push(self, row: Any) -> None:
@@ -180,12 +181,16 @@ def test_a_node_comes_and_a_worker_that_waited_for_it_joins(cluster: Any) -> Non
 
     def grow(live: unstale.LiveRun, worker: int) -> None:
         assert live._conductor.members[2].state == "absent"
-        added.append(cluster.add_node(num_cpus=0, resources={"slot": 1}))
+        absent.set()
 
     at = Grow({50}, grow)
-    patience = unstale.Patience(floor=2.0, starting=300.0)
-    real = run("sync", 3, at, resources_per_worker={"slot": 1}, patience=patience, pace=PACE, epochs=10**4)
-    cluster.remove_node(added[0])
+    how: dict[str, Any] = {"patience": unstale.Patience(floor=2.0, starting=300.0), "pace": PACE}
+    how |= {**SMALL, "resources_per_worker": {"slot": 1}, "epochs": 10**4}
+    at.live = unstale.launch(blobs(), "sync", 3, engine="ray", callbacks=[at], **how)
+    assert absent.wait(120)
+    node = cluster.add_node(num_cpus=0, resources={"slot": 1})  # only a main thread can
+    real = at.live.result(120)
+    cluster.remove_node(node)
     assert real.status == "stopped"
     assert told(real, "restarts") == [0, 0, 0]
     assert real.events is not None
