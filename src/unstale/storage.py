@@ -20,11 +20,11 @@ from unstale.timing import write_timeline
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["load_run", "read_json", "save_run", "usable_folder", "write_json", "written"]
+__all__ = ["UNFINISHED", "load_run", "read_json", "save_run", "usable_folder", "write_json", "written"]
 
 CONFIG, HISTORY, EVALUATIONS, PARAMS = "config.json", "history.parquet", "evaluations.parquet", "params.safetensors"
 TIMELINE = "timeline.json"
-_UNFINISHED = ".writing-"
+UNFINISHED = ".writing-"  # what `written` calls a folder that is not complete
 
 
 def save_run(run: Run, folder: Path, *, overwrite: bool = False, params: bool = True) -> Path:
@@ -35,7 +35,7 @@ def save_run(run: Run, folder: Path, *, overwrite: bool = False, params: bool = 
         raise StoreError(
             f"{folder} holds a run already; choose another folder, or overwrite it on purpose (overwrite=True)"
         )
-    for left in folder.glob(f"{_UNFINISHED}*"):  # by a process that was killed in here
+    for left in folder.glob(f"{UNFINISHED}*"):  # by a process that was killed in here
         shutil.rmtree(left, ignore_errors=True)
     with written(folder) as new:
         run.history.to_parquet(new / HISTORY, index=False)
@@ -101,7 +101,7 @@ def written(folder: Path) -> Iterator[Path]:
     """A new folder to write into; its files move to ``folder`` when all is written. Raises `StoreError` if not."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        new = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=folder))
+        new = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=folder))
     except OSError as error:
         raise StoreError(f"cannot write to {folder}: {error.strerror or error}; choose another folder") from error
     try:

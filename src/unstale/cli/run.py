@@ -73,13 +73,14 @@ class _Last(Callback):
 
 def report(run: Run, folder: Path | None, quiet: bool, json: bool) -> None:
     """What became of a run, and where it is."""
+    summary = run.summary()
     if json:
         where = None if folder is None else str(folder)
-        about = {"config": dict(run.config), "summary": run.summary(), "folder": where}
+        about = {"config": dict(run.config), "summary": summary, "folder": where}
         print_json(about | ({"members": list(run.members)} if run.members else {}))
     elif not quiet:
-        say(summary_line(run.config, run.summary()))
-        print_members(run.members, run.summary())
+        say(summary_line(run.config, summary))
+        print_members(run.members, summary)
         say(f"gradients: {run.config['strategy']} ({run.config['strategy_reason']})")
         if folder is not None:
             say(f"saved in {folder}; draw it with: unstale show {folder}")

@@ -72,8 +72,8 @@ def tune(
     made = settings.make_task(task)
     chosen = make_space(grid, _pairs(space) if space else None)
     search = Search.of(made, method, workers, chosen, trials, seeds, prune, settings.plan(made))
-    given = hired(jobs, engine, address)
-    asked = search.hired(given.count, given.engine, given.address)
+    asked = hired(jobs, engine, address)
+    search.check(asked)
     store = search.open(out, typed())
     with running(lambda: _kept(out, search.total)):
         tuning = search.carry_out(store, asked, progress=not quiet)

@@ -90,7 +90,7 @@ def run_missing(
     # All methods with one seed come before the next seed: an interrupted comparison is one with fewer seeds.
     ordered = sorted(missing, key=lambda trial: trial.seed)
     total = len(store.outline().trials())
-    with jobs.hands(len(ordered), str(specification.settings.get("device", "cpu"))) as hands:
+    with jobs.hands(len(ordered), specification.device) as hands:
         specification = settled(specification, store, ordered, hands)
         with store.timed(hands.count), watching(total, len(ordered), hands.count, progress) as watcher:
             failures = carry_out(Runs(specification, store), ordered, hands, watcher)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ class Runner:
         """What came of it, and the files of its runs; ``there``: those of the runs of this trial that are done."""
         with tempfile.TemporaryDirectory(prefix="unstale-") as folder:
 
+            @cache
             def load() -> worker.Runs:
                 runs = replace(self._runs, store=replace(self._runs.store, folder=Path(folder)))
                 runs.take(trial, there)

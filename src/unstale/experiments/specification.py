@@ -69,6 +69,11 @@ class Specification:
                 made.plan(Trial(label, n, made.seeds[0]))
         return made
 
+    @property
+    def device(self) -> str:
+        """Where all runs compute."""
+        return str(self.settings.get("device", "cpu"))
+
     @cached_property
     def _runnable(self) -> dict[str, Method]:
         compared = {label: _made(label, self.usual) for label in (self.baseline, self.reference) if label}

@@ -18,7 +18,7 @@ from unstale.describe import Plain, changes
 from unstale.errors import StoreError
 from unstale.experiments.outline import Outline, Trial
 from unstale.record import Run
-from unstale.storage import load_run, read_json, save_run, usable_folder, write_json, written
+from unstale.storage import UNFINISHED, load_run, read_json, save_run, usable_folder, write_json, written
 
 __all__ = ["COMPARISON", "Store", "in_folder"]
 
@@ -29,7 +29,6 @@ except ImportError:  # not on every system
 
 COMPARISON, RUNS, RECORD = "comparison.json", "runs", "config.json"
 STRATEGY, SESSIONS = "strategy.json", "sessions.json"
-_UNFINISHED = ".writing-"  # what `written` calls a folder that is not complete
 _SHOWN = 12
 T = TypeVar("T")
 
@@ -181,7 +180,7 @@ class Store:
     def locked(self) -> Iterator[None]:
         """Have the folder for oneself; half-written files are removed. Raises `StoreError` if somebody else has it."""
         with self._lock():
-            for path in (*self.folder.glob(f"{_UNFINISHED}*"), *self.folder.glob(f"{RUNS}/*/{_UNFINISHED}*")):
+            for path in (*self.folder.glob(f"{UNFINISHED}*"), *self.folder.glob(f"{RUNS}/*/{UNFINISHED}*")):
                 shutil.rmtree(path, ignore_errors=True)
             yield
 
@@ -204,7 +203,7 @@ class Store:
     def _check_empty(self) -> None:
         folder = self.folder
         try:
-            strangers = [path.name for path in folder.iterdir() if not path.name.startswith(_UNFINISHED)]
+            strangers = [path.name for path in folder.iterdir() if not path.name.startswith(UNFINISHED)]
         except FileNotFoundError:
             return
         except OSError as error:

@@ -60,7 +60,8 @@ def tune(
     cannot be written, or holds something else; KeyboardInterrupt on Ctrl-C, when finished trials are kept.
     """
     search = Search.of(task, method, workers, make_space(grid, space), trials, seeds, prune, plan)
-    hired = search.hired(jobs, engine, address)
+    hired = Jobs(jobs, engine, address)
+    search.check(hired)
     return in_folder(out, lambda folder: search.carry_out(search.open(folder, "unstale.tune(…)"), hired, progress))
 
 
@@ -114,14 +115,13 @@ class Search:
         about |= {"method": name, "space": TuningStore.described(self.space)}
         return TuningStore.open(folder, {"specification": about, "made": made})
 
-    def hired(self, jobs: int | None, engine: str, address: str | None) -> Jobs:
+    def check(self, jobs: Jobs) -> None:
         """Raises `ArgumentError` for those who cannot do it."""
-        if engine == "ray" and self.prune:
+        if jobs.engine == "ray" and self.prune:
             raise ArgumentError(
                 "prune must be off with engine 'ray', whose runs do not see each other's scores, got on; pass "
                 "prune=False (--no-prune)"
             )
-        return Jobs(jobs, engine, address)
 
     def carry_out(self, store: TuningStore, jobs: Jobs, progress: bool) -> Tuning:
         """What is not finished yet, then the pictures and tables; those are written on Ctrl-C, too."""
@@ -132,7 +132,7 @@ class Search:
             todo = [Trial(LABEL, plan.workers[0], seed) for seed in plan.seeds] * missing
             watch = Median(store.folder) if self.prune else None
             try:
-                with jobs.hands(missing, str(plan.settings.get("device", "cpu"))) as hands:
+                with jobs.hands(missing, plan.device) as hands:
                     points = Points(settled(plan, store, todo, hands), store, self.made, watch)
                     with watching(self.total, missing, hands.count, progress, "trials") as watcher:
                         desk = _Desk(study, points, watcher)

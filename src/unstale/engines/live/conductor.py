@@ -110,8 +110,7 @@ class Conductor(Training, Steered):
                 self.books.join(worker)
                 self.members[worker] = Member(worker)
         for worker, member in self.members.items():
-            # Those that wait, or start, have yet to join.
-            if worker in self.server.workers or member.state in ("waiting", "absent", "starting"):
+            if member.state not in ("down", "gone"):  # for the former there is a time to be started again
                 self._launch(worker)
         self.whole = True
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ from unstale.engines.live.answering import Caller, Callers, Heard, Times
 from unstale.engines.live.frames import DamagedFrame, Frame, Kind
 from unstale.engines.live.likeness import Likeness
 from unstale.engines.live.ray.clocks import by_our_clock, this_machine
-from unstale.engines.live.ray.cluster import Cluster
+from unstale.engines.live.ray.cluster import Cluster, when_done
 from unstale.engines.live.ray.seat import NAMESPACE, SCRIPT, SERVER, Vectors, name_in, packed, seat, unpacked
 from unstale.errors import ArgumentError, RunError
 
@@ -164,5 +164,4 @@ class RayCallers(Callers):
         return [] if caller.gone else self._hear(caller, [frame])
 
     def _expect(self, caller: _RayCaller | None, ref: Any, frame: Frame | None = None) -> None:
-        came: Callable[[Any], None] = lambda future: self._came.put(_Came(caller, future, time.monotonic(), frame))  # noqa: E731
-        ref.future().add_done_callback(came)
+        when_done(ref, lambda future, when: self._came.put(_Came(caller, future, when, frame)))

@@ -9,14 +9,15 @@ import signal
 import sys
 import tempfile
 import threading
+import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
 from unstale.errors import ArgumentError, MissingPackageError
 
-__all__ = ["Cluster", "needed"]
+__all__ = ["Cluster", "needed", "when_done"]
 
 _OWN_OPTIONS = {"CPU": "num_cpus", "GPU": "num_gpus", "memory": "memory"}
 
@@ -75,7 +76,9 @@ class Cluster:
 
     def check(self, resources: Mapping[str, float]) -> None:
         """Raises `ArgumentError` for what no worker can ever have here: a cluster that we started does not grow."""
-        there = self.ray.cluster_resources() if self.local else resources
+        if not self.local:
+            return
+        there = self.ray.cluster_resources()
         for name, amount in resources.items():
             has = there.get(name, 0)
             if amount > has:
@@ -139,6 +142,11 @@ class Cluster:
                 if self._folder is not None:
                     self._folder.cleanup()
                     Cluster._folder = None
+
+
+def when_done(ref: Any, heard: Callable[[Any, float], None]) -> None:
+    """Have a call's future heard, in a thread of Ray's, and when that was, by this machine's monotonic clock."""
+    ref.future().add_done_callback(lambda future: heard(future, time.monotonic()))
 
 
 def needed(resources: object, *, local: bool, device: str) -> dict[str, float]:

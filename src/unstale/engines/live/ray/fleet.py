@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from unstale.engines.live.fleet import Arrived, Gone, Message, Placed, Up
 from unstale.engines.live.ray.actors import Answer, Place, Worker
 from unstale.engines.live.ray.arrays import boxed, opened
 from unstale.engines.live.ray.clocks import by_our_clock, this_machine
-from unstale.engines.live.ray.cluster import Cluster
+from unstale.engines.live.ray.cluster import Cluster, when_done
 from unstale.engines.live.ray.servers import RayShards
 from unstale.engines.live.travel import packed_plan
 from unstale.server import Server
@@ -146,8 +146,7 @@ class RayFleet:
         return self.cluster.actor(Worker, self._resources, *arguments, room=room)
 
     def _expect(self, member: _Member, ref: Any) -> None:
-        heard: Callable[[Any], None] = lambda future: self._heard.put(_Heard(member, future, time.monotonic()))  # noqa: E731
-        ref.future().add_done_callback(heard)
+        when_done(ref, lambda future, when: self._heard.put(_Heard(member, future, when)))
 
     def _understood(self, heard: _Heard) -> Message:
         member, error = heard.member, heard.future.exception()
