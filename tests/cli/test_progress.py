@@ -138,7 +138,7 @@ def test_a_real_run_tells_how_it_goes() -> None:
             self.seen.append(stats)
 
     pace = Gamma(mean=0.05)
-    unstale.train(blobs(), "asgd", 2, engine="processes", epochs=8, batch_size=8, callbacks=[Looking()], pace=pace)
+    unstale.train(blobs(), "asgd", 2, engine="processes", epochs=16, batch_size=8, callbacks=[Looking()], pace=pace)
     assert len(Looking.seen) >= 2
     assert [worker["worker"] for worker in Looking.seen[-1]["workers"]] == [0, 1]
     assert Looking.seen[-1]["pushes_per_second"] > 0
