@@ -70,11 +70,21 @@ class NativeStep:
 
     def _pieces(self, span: Span, pointers: Any) -> list[list[float]]:
         starts = range(span.start, span.stop, PIECE)
-        threads = min(torch.get_num_threads(), len(starts))
-        if threads == 1:
-            return [self._piece(start, span.stop, pointers) for start in starts]
-        work = _threads(threads, os.getpid()).map(lambda start: self._piece(start, span.stop, pointers), starts)
-        return list(work)
+        found: list[list[float]] = [[] for _ in starts]
+        # Whoever is free takes the next piece: where the other cores are busy, this thread does them all.
+        pieces = iter(enumerate(starts))
+
+        def work() -> None:
+            for n, start in pieces:
+                found[n] = self._piece(start, span.stop, pointers)
+
+        others = min(torch.get_num_threads(), len(starts)) - 1
+        helping = [_threads(others, os.getpid()).submit(work) for _ in range(others)]
+        work()
+        for helper in helping:
+            if not helper.cancel():
+                helper.result()
+        return found
 
     def _piece(self, start: int, stop: int, pointers: Any) -> list[float]:
         out = (ctypes.c_double * self._results)()

@@ -199,9 +199,10 @@ class Processes:
         return status
 
     def _share(self, worker: int) -> list[int]:
-        """The cores that a worker may use: as many as it has threads, in turns."""
+        """The cores that a worker may use: as many as it has threads, in turns; all where there are not enough."""
         cores = self._cores
-        if len(cores) <= self._threads:
+        # More threads than cores get along better where the kernel places them: it knows which core is free.
+        if len(cores) < self._threads * self.plan.workers:
             return cores
         return [cores[(worker * self._threads + n) % len(cores)] for n in range(self._threads)]
 
