@@ -9,11 +9,13 @@ STAMP := $(VENV)/.installed
 demo: $(STAMP)  ## compare every method on scikit-learn's digits, into demo/
 	$(BIN)/unstale compare digits --out demo
 
-test: $(STAMP)  ## the test suite; test-all has those on a real Ray cluster, and long ones, too
+test: $(STAMP)  ## the test suite; test-all has the long ones, too
 	$(BIN)/python -m pytest -n 3 --dist worksteal
+	$(BIN)/python -m pytest -m "ray and not slow" tests/live/test_ray.py
 
 test-all: $(STAMP)
-	$(BIN)/python -m pytest -n 2 -m "slow or not slow"
+	$(BIN)/python -m pytest -n 2 -m "not ray"
+	$(BIN)/python -m pytest -m ray tests/live/test_ray.py
 
 check: $(STAMP)  ## lint, format and types
 	$(BIN)/ruff check .

@@ -26,6 +26,7 @@ from torch.nn.functional import cross_entropy
 import unstale
 from tests.cli.run import ENVIRONMENT, start
 from tests.live.fake_ray import FakeRay
+from unstale.checkpoint import numbers
 from unstale.engines.live import line
 from unstale.engines.live.callers import SocketCallers
 from unstale.engines.live.frames import Channel, Kind
@@ -299,6 +300,106 @@ def test_signals_end_it_in_order(number: signal.Signals, code: int, tmp_path: Pa
     run = unstale.Run.load(tmp_path / "out")
     assert run.status == "interrupted"
     assert all(torch.equal(run.params[name], value) for name, value in model.state_dict().items())
+
+
+# Servers that end, and go on.
+
+
+def trained(address: str | Path) -> None:
+    """What a script does until all is done."""
+    model = model_of()
+    with unstale.connect(address, wait=60) as worker:
+        while work := worker.pull(model):
+            gradient(model, work.index)
+            worker.push(model)
+
+
+def push(worker: unstale.Worker, count: int) -> nn.Module:
+    """So many, from the first batch on."""
+    model = model_of()
+    for index in range(count):
+        worker.pull(model)
+        gradient(model, index)
+        worker.push(model)
+    return model
+
+
+def batches(run: unstale.Run) -> list[int]:
+    """Those that were accepted, by the log."""
+    assert run.events is not None
+    events = run.events
+    return sorted(events.loc[(events["kind"] == "push") & events["outcome"].isin(["applied", "held"]), "batch"])
+
+
+def same_parameters(one: unstale.Run, other: unstale.Run) -> bool:
+    assert one.params.keys() == other.params.keys()
+    return all(torch.equal(one.params[name], value) for name, value in other.params.items())
+
+
+@pytest.mark.parametrize("method", ["dana_ga", "ga_adam", "fedbuff"])
+def test_a_server_that_was_stopped_goes_on_to_the_same_bits(method: str, place: str, tmp_path: Path) -> None:
+    terms: dict[str, Any] = {"lr": 0.05, "epochs": 2, "batches_per_epoch": 10}
+    with unstale.serve(method, address=place, **terms) as served:
+        trained(served.address)
+        whole = served.result(30)
+    folder, events = tmp_path / "checkpoints", tmp_path / "events"
+    kept = unstale.Checkpoints(folder, pushes=4)
+    with (
+        unstale.serve(method, address=place, record=events, checkpoints=kept, **terms) as served,
+        unstale.connect(served.address) as worker,
+    ):
+        worker.pull(push(worker, 7))  # it has a batch out when all stops
+        served.stop()
+        served.wait(30)
+    assert numbers(folder) == [4, 7]
+    with pytest.raises(ArgumentError, match="resume must be given the plan that the run began with, but lr"):
+        unstale.serve(method, address=place, record=events, resume=folder, **{**terms, "lr": 0.1})
+    with unstale.serve(method, address=place, record=events, resume=folder, **terms) as served:
+        trained(served.address)
+        run = served.result(30)
+    assert run.status == "finished"
+    assert list(run.history["push"]) == list(range(20))
+    assert batches(run) == list(range(20))
+    assert same_parameters(whole, run)
+
+
+def test_a_server_that_is_killed_goes_on_from_its_checkpoint(tmp_path: Path, address: Path) -> None:
+    out = tmp_path / "out"
+    told = ("--lr", "0.05", "--epochs", "1", "--batches-per-epoch", "10", "--address", address)
+    server = start("serve", *told, "--out", out, "--checkpoint-every", "3")
+    try:
+        with unstale.connect(address, wait=60) as worker:
+            model = push(worker, 7)
+            until(lambda: numbers(out / "checkpoints")[-1:] == [6])
+            server.kill()
+            server.wait()
+            with pytest.raises(RunError, match="is gone"):
+                worker.pull(model)
+    finally:
+        server.kill()
+        server.communicate()
+    wrong = start("serve", "--resume", out, "--lr", "0.1")
+    said = " ".join(wrong.communicate(timeout=60)[1].split())
+    assert said.startswith(f"error: --lr must be as when the run in {out} began, 0.05, got 0.1")
+    assert wrong.returncode == 2
+    again = start("serve", "--resume", out, "--address", address)
+    try:
+        trained(address)
+        _, err = again.communicate(timeout=60)
+    finally:
+        again.kill()
+    assert again.returncode == 0, err
+    run = unstale.Run.load(out)
+    assert run.status == "finished"
+    assert list(run.history["push"]) == list(range(10))
+    assert batches(run) == list(range(10)), "the seventh was lost, and came again"
+    with unstale.serve("dana_ga", address=address, lr=0.05, epochs=1, batches_per_epoch=10) as served:
+        trained(address)
+        assert same_parameters(served.result(30), run)
+    assert not (out / "checkpoints").exists()
+    finished = start("serve", "--resume", out)
+    assert "holds a finished run: there is nothing to resume" in finished.communicate(timeout=60)[0]
+    assert finished.returncode == 0
 
 
 # Scripts that fail.

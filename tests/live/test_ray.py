@@ -31,7 +31,7 @@ from unstale.methods import Method, get
 # Ray reads it when it is imported: a busy machine takes longer than its 60 seconds.
 os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")
 ray = pytest.importorskip("ray")
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.ray
 PACE = Gamma(mean=0.02, cv=0.5)
 
 
@@ -169,6 +169,7 @@ def test_a_node_is_lost_and_training_goes_on(cluster: Any) -> None:
     assert equal(real, repeat(plan("sync", 3), real.events))
 
 
+@pytest.mark.slow
 def test_a_node_comes_and_a_worker_that_waited_for_it_joins(cluster: Any) -> None:
     """With a barrier, at which nobody waits for it before."""
     absent = threading.Event()
@@ -214,6 +215,7 @@ def test_two_servers_and_a_killed_actor_are_replayed_to_the_bit(cluster: Any) ->
     assert all(torch.equal(real.params[name], value) for name, value in again.params.items())
 
 
+@pytest.mark.slow
 def test_a_server_that_dies_ends_the_run(cluster: Any) -> None:
     def end(live: unstale.LiveRun, worker: int) -> None:
         ray_fleet(live).cluster.kill(ray_fleet(live)._places[1].server)
@@ -256,6 +258,7 @@ def connecting(cluster: Any, *arguments: Any) -> subprocess.Popen[str]:
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
 
 
+@pytest.mark.slow
 def test_scripts_connect_and_one_is_killed(cluster: Any, tmp_path: Path) -> None:
     """The batch of one that is killed is done by another; a task of Ray is a script, too."""
 
@@ -290,6 +293,7 @@ def test_scripts_connect_and_one_is_killed(cluster: Any, tmp_path: Path) -> None
     assert sorted(real.events.query("kind == 'depart'")["outcome"]) == ["failed", "left"]
 
 
+@pytest.mark.slow
 def test_scripts_are_told_when_their_server_is_killed(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(ENVIRONMENT, "RAY_ADDRESS", cluster.address)
     server = start("serve", "--address", "ray://digits", "--workers", "2")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shlex
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +21,10 @@ if TYPE_CHECKING:
     from unstale.experiments.request import Request
     from unstale.record import Run
 
-__all__ = ["carry_out", "report", "resume_command", "summary_line"]
+__all__ = ["SERVED", "Last", "carry_out", "finished_in", "report", "resume_command", "summary_line"]
+
+SERVED = "served.json"
+"""What `unstale serve` was told, in the folder of its run."""
 
 
 def carry_out(
@@ -42,32 +47,39 @@ def carry_out(
     from unstale.experiments.request import live_of
     from unstale.progress import ProgressBar
 
-    real, last = request.engine != "simulate", _Last()
+    real, last = request.engine != "simulate", Last()
     watching: tuple[Callback, ...] = (last,) if quiet else (ProgressBar(), last)
     if tensorboard and folder is not None:
         watching = (*watching, unstale.TensorBoard(folder / "tensorboard"))
     live = live_of(request.live, folder / EVENTS if real and folder is not None else None)
-    kept = ["nothing is kept without --out" if folder is None else f"nothing could be saved in {folder}"]
-    with running(lambda: kept[0]):
-        try:
-            run = carried_out(request.engine, Arranged(plan, live, watching, checkpoints, resume))
-        except (KeyboardInterrupt, UnstaleError) as error:
-            if folder is not None and last.run is not None and (real or last.run.status != "failed"):
-                last.run.save(folder, overwrite=True)
-                kept[0] = f"{len(last.run.history):,} pushes are saved in {folder}{_how(last.run, folder)}"
-                error.add_note(kept[0])
-            raise
-        if folder is not None:
-            _save(run, folder)
+    with last.saved_in(folder, failed=real):
+        run = carried_out(request.engine, Arranged(plan, live, watching, checkpoints, resume))
     report(run, folder, quiet, json)
 
 
-class _Last(Callback):
+class Last(Callback):
     """The run as it ended, however it did."""
 
     run: Run | None = None
 
+    @contextmanager
+    def saved_in(self, folder: Path | None, *, failed: bool) -> Iterator[None]:
+        """What is trained in the block is saved, also when it is interrupted, and with ``failed`` when it fails."""
+        kept = ["nothing is kept without --out" if folder is None else f"nothing could be saved in {folder}"]
+        with running(lambda: kept[0]):
+            try:
+                yield
+            except (KeyboardInterrupt, UnstaleError) as error:
+                if folder is not None and self.run is not None and (failed or self.run.status != "failed"):
+                    self.run.save(folder, overwrite=True)
+                    kept[0] = f"{len(self.run.history):,} pushes are saved in {folder}{_how(self.run, folder)}"
+                    error.add_note(kept[0])
+                raise
+            if folder is not None and self.run is not None:
+                _save(self.run, folder)
+
     def on_end(self, run: Run) -> None:
+        """See `Callback`."""
         self.run = run
 
 
@@ -86,9 +98,22 @@ def report(run: Run, folder: Path | None, quiet: bool, json: bool) -> None:
             say(f"saved in {folder}; draw it with: unstale show {folder}")
 
 
+def finished_in(folder: Path, quiet: bool) -> Run | None:
+    """The run in a folder, if it is finished, which is said then: there is nothing to go on with."""
+    from unstale.record import Run
+    from unstale.storage import CONFIG
+
+    if not (folder / CONFIG).exists() or (run := Run.load(folder)).status != "finished":
+        return None
+    if not quiet:
+        say(f"{folder} holds a finished run: there is nothing to resume")
+    return run
+
+
 def resume_command(folder: Path) -> str:
     """How to go on."""
-    return f"unstale train --resume {shlex.quote(str(folder))}"
+    command = "serve" if (folder / SERVED).exists() else "train"
+    return f"unstale {command} --resume {shlex.quote(str(folder))}"
 
 
 def summary_line(config: Any, summary: Any) -> str:

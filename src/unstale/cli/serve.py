@@ -13,9 +13,10 @@ from rich.text import Text
 
 from unstale.callbacks import Callback
 from unstale.cli.options import Json, Quiet, learning_rate
-from unstale.cli.output import examples, print_json, running, say
-from unstale.cli.run import summary_line
-from unstale.cli.train import check_free
+from unstale.cli.output import examples, print_json, say
+from unstale.cli.run import SERVED, Last, finished_in, summary_line
+from unstale.cli.train import check_free, checkpoints_in, checkpoints_of
+from unstale.errors import ArgumentError, StoreError
 
 if TYPE_CHECKING:
     from unstale.record import Run
@@ -26,7 +27,12 @@ EXAMPLES = examples(
     "unstale serve --method dana_ga --lr 0.1 --epochs 10 --batches-per-epoch 390 --out runs/own",
     "unstale serve --method sync --workers 4 --address ./run/server.sock",
     "unstale serve --method dana_ga --address ray://digits --out runs/own",
+    "unstale serve --resume runs/own",
 )
+_TOLD = (
+    "method", "workers", "lr", "warmup", "decay", "decay_at", "decay_factor", "weight_decay", "epochs",
+    "batches_per_epoch", "batch_norm", "on_nonfinite",
+)  # fmt: skip
 _EVERY = 10.0  # seconds between lines
 
 _Address = Annotated[
@@ -42,6 +48,7 @@ _Address = Annotated[
 
 
 def serve(
+    context: typer.Context,
     method: Annotated[str, typer.Option("--method", "-m", help="See `unstale methods`.")] = "dana_ga",
     workers: Annotated[int, typer.Option("--workers", "-n", help="Begin when so many have come.")] = 1,
     lr: Annotated[float, typer.Option(help="One worker's learning rate.")] = 0.1,
@@ -58,51 +65,83 @@ def serve(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="A folder to save the run in.", show_default=False)
     ] = None,
+    checkpoint_every: Annotated[
+        int | None,
+        typer.Option(help="Pushes between checkpoints in that folder; one a minute if not given.", show_default=False),
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Go on with the unfinished run in this folder.", show_default=False)
+    ] = None,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
     """Wait for scripts that call `unstale.connect`, and train with what they push.
 
-    What is trained is what the first one has. Scripts are on this machine, and no network port is opened: other users,
-    and other machines, cannot reach it. With --address ray://NAME they are anywhere on a Ray cluster that runs already.
-    Ctrl-C ends it in order.
+    What is trained is what the first one has. Scripts are on this machine, and
+    no network port is opened: other users, and other machines, cannot reach it.
+    With --address ray://NAME they are anywhere on a Ray cluster that runs
+    already. Ctrl-C ends it in order.
+
+    With --out, a server that was stopped or killed can go on: --resume, and
+    start the scripts again.
     """
     import unstale
     from unstale.engines.live.launch import conducted
-    from unstale.errors import Interrupted
     from unstale.events import EVENTS
     from unstale.schedules import Recipe
+    from unstale.storage import write_json
 
-    if out is not None:
+    told = {name: context.params[name] for name in _TOLD}
+    begun = None
+    if resume is not None and (done := finished_in(resume, quiet or json)):
+        return _report(done, resume, quiet, json)
+    if resume is not None:
+        out, told, begun = resume, _told_before(context, resume, out), checkpoints_of(resume)
+    elif out is not None:
         check_free(out)
-    telling = _Telling(Console(stderr=True))
-    served = unstale.serve(
-        method,
-        address=address,
-        record=None if out is None else out / EVENTS,
-        callbacks=() if quiet else (telling,),
-        workers=workers,
-        lr=learning_rate(Recipe(), lr, warmup, decay, decay_at, decay_factor),
-        weight_decay=weight_decay,
-        epochs=epochs,
-        batches_per_epoch=batches_per_epoch,
-        batch_norm=batch_norm,
-        on_nonfinite=on_nonfinite,
-    )
-    kept = ["nothing is kept without --out" if out is None else f"nothing could be saved in {out}"]
-    with running(lambda: kept[0]), served:
-        if not quiet:
-            telling.say(f"waiting for scripts at {served.address}")
-        try:
+    elif checkpoint_every is not None:
+        raise ArgumentError("--checkpoint-every must come with --out, a folder to write to, got it alone; add --out")
+    terms = dict(told)
+    rate = [terms.pop(name) for name in ("lr", "warmup", "decay", "decay_at", "decay_factor")]
+    telling, last = _Telling(Console(stderr=True)), Last()
+    with last.saved_in(out, failed=True):
+        served = unstale.serve(
+            terms.pop("method"),
+            address=address,
+            record=None if out is None else out / EVENTS,
+            checkpoints=None if out is None else checkpoints_in(out, checkpoint_every),
+            resume=begun,
+            callbacks=(last,) if quiet else (telling, last),
+            lr=learning_rate(Recipe(), *rate),
+            **terms,
+        )
+        with served:
+            if out is not None and resume is None:
+                write_json(out / SERVED, told)
+            if not quiet:
+                telling.say(f"waiting for scripts at {served.address}")
             run = conducted(served)
-        except Interrupted as interrupted:
-            if out is not None:
-                interrupted.run.save(out)
-                kept[0] = f"{len(interrupted.run.history):,} pushes are saved in {out}"
-            raise
-        if out is not None:
-            run.save(out)
-    _report(run, out, quiet, json)
+    return _report(run, out, quiet, json)
+
+
+def _told_before(context: typer.Context, folder: Path, out: Path | None) -> dict[str, Any]:
+    """What the server whose run is in ``folder`` was told; nothing else may be said now."""
+    from unstale.storage import read_json
+
+    if out is not None and out.resolve() != folder.resolve():
+        raise ArgumentError(f"--out must be the folder of --resume, {folder}, got {out}; leave it out")
+    if not (folder / SERVED).exists():
+        raise StoreError(f"{folder} must hold a run of `unstale serve --out` to go on with, and does not; name one")
+    told = read_json(folder / SERVED)
+    for name in _TOLD:
+        given = context.params[name]
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE" and given != told[name]:
+            option = f"--{name.replace('_', '-')}"
+            raise ArgumentError(
+                f"{option} must be as when the run in {folder} began, {told[name]}, got {given}; leave it out"
+            )
+    return told
 
 
 class _Telling(Callback):

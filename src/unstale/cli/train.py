@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from unstale.cli.options import Json, Quiet, Settings, takes_settings
-from unstale.cli.output import examples, say
+from unstale.cli.output import examples
 from unstale.cli.real import Address, Engine, MaxRestarts, Servers, Threads, live_options
-from unstale.cli.run import carry_out, report, resume_command
+from unstale.cli.run import carry_out, finished_in, report, resume_command
 from unstale.errors import ArgumentError, StoreError
 from unstale.events import EVENTS
 
 if TYPE_CHECKING:
     from unstale.checkpoint import Checkpoints
 
-__all__ = ["EXAMPLES", "check_free", "train"]
+__all__ = ["EXAMPLES", "check_free", "checkpoints_in", "checkpoints_of", "train"]
 
 EXAMPLES = examples(
     "unstale train digits --method dana_ga --workers 32 --out runs/first",
@@ -85,7 +85,7 @@ def train(
     made = settings.make_task(task)
     request = settings.request(task, made, **words)
     plan = request.plan(made)
-    checkpoints = None if out is None else _checkpoints(out, checkpoint_every)
+    checkpoints = None if out is None else checkpoints_in(out, checkpoint_every)
     if out is not None:
         check_free(out)
         keep_request(out, request)
@@ -103,37 +103,42 @@ def _go_on(
     json: bool,
 ) -> None:
     """The rest of the run in ``folder``."""
-    from unstale.checkpoint import numbers
     from unstale.describe import changes
-    from unstale.experiments.request import CHECKPOINTS, request_of
-    from unstale.record import Run
-    from unstale.storage import CONFIG
+    from unstale.experiments.request import request_of
 
     if out is not None and out.resolve() != folder.resolve():
         raise ArgumentError(f"--out must be the folder of --resume, {folder}, got {out}; leave it out")
-    if (folder / CONFIG).exists() and (run := Run.load(folder)).status == "finished":
-        if not quiet and not json:
-            say(f"{folder} holds a finished run: there is nothing to resume")
+    if run := finished_in(folder, quiet or json):
         return report(run, folder, quiet, json)
     request = request_of(folder)
     for change in changes(request.describe(), settings.changed(request, **words).describe()):
         raise ArgumentError(f"--resume must go on with the settings of {folder}, but {change}; leave that out")
-    begun = numbers(folder / CHECKPOINTS)
-    if not begun and (folder / CONFIG).exists():
-        raise StoreError(
-            f"{folder} holds a run that was interrupted, and no checkpoint to go on from; keep it, and train into "
-            "another folder"
-        )
-    if not begun:  # it was killed before its first checkpoint, and begins anew
-        shutil.rmtree(folder / EVENTS, ignore_errors=True)
-    checkpoints = None if begun and checkpoint_every is None else _checkpoints(folder, checkpoint_every)
-    kept = folder / CHECKPOINTS if begun else None
+    kept = checkpoints_of(folder)
+    checkpoints = None if kept is not None and checkpoint_every is None else checkpoints_in(folder, checkpoint_every)
     return carry_out(
         request, request.plan(), folder, checkpoints, kept, tensorboard=tensorboard, quiet=quiet, json=json
     )
 
 
-def _checkpoints(folder: Path, every: int | None) -> Checkpoints:
+def checkpoints_of(folder: Path) -> Path | None:
+    """Where to go on from with the unfinished run in ``folder``; None: it was killed too early, and begins anew."""
+    from unstale.checkpoint import numbers
+    from unstale.experiments.request import CHECKPOINTS
+    from unstale.storage import CONFIG
+
+    if numbers(folder / CHECKPOINTS):
+        return folder / CHECKPOINTS
+    if (folder / CONFIG).exists():
+        raise StoreError(
+            f"{folder} holds a run that was interrupted, and no checkpoint to go on from; keep it, and train into "
+            "another folder"
+        )
+    shutil.rmtree(folder / EVENTS, ignore_errors=True)
+    return None
+
+
+def checkpoints_in(folder: Path, every: int | None) -> Checkpoints:
+    """As ``--checkpoint-every`` says, in the folder of a run."""
     from unstale.checkpoint import Checkpoints
     from unstale.experiments.request import CHECKPOINTS
 

@@ -6,38 +6,53 @@ import time
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from unstale import checkpoint
 from unstale.checkpoint import Checkpoints
-from unstale.describe import changes
-from unstale.engines.base import Plan, versions
+from unstale.describe import Plain, changes
+from unstale.engines.base import versions
 from unstale.errors import ArgumentError, StoreError
+from unstale.recorder import Recorder
 from unstale.storage import usable_folder
 
-if TYPE_CHECKING:
-    from unstale.engines.training import Training
+__all__ = ["Keepable", "Keeper", "opened"]
 
-__all__ = ["Keeper", "check_new", "kept"]
+
+class _Described(Protocol):
+    def describe(self) -> dict[str, Plain]: ...
+
+
+class Keepable(Protocol):
+    """What checkpoints are written of."""
+
+    engine: str
+    recorder: Recorder
+
+    @property
+    def plan(self) -> _Described:
+        """What it was told to do: who goes on must be told the same."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the rest of the run depends on."""
 
 
 class Keeper:
     """Writes a training's checkpoints. Where that fails, it warns once, and training goes on."""
 
-    def __init__(self, checkpoints: Checkpoints | None) -> None:
+    def __init__(self, checkpoints: Checkpoints | None, latest: int | None = None) -> None:
         self.checkpoints = checkpoints
-        self._latest: int | None = None
-        self._pushes = 0
+        self._latest, self._pushes = latest, latest or 0
         self._since, self._cost = time.perf_counter(), 0.0
         self._warned = False
 
-    def begin(self, latest: int | None = None) -> None:
-        """From now on it counts pushes and seconds; ``latest`` is the checkpoint that the training goes on from."""
-        self._latest, self._pushes, self._since = latest, latest or 0, time.perf_counter()
+    def begin(self) -> None:
+        """From now on it counts seconds."""
+        self._since = time.perf_counter()
         if self.checkpoints is not None:
-            checkpoint.tidy(Path(self.checkpoints.folder), latest, self.checkpoints.keep)
+            checkpoint.tidy(Path(self.checkpoints.folder), self._latest, self.checkpoints.keep)
 
-    def look(self, training: Training) -> None:
+    def look(self, training: Keepable) -> None:
         """After a push: write if it is time."""
         if self.checkpoints is None:
             return
@@ -45,7 +60,13 @@ class Keeper:
         if pushes and self.checkpoints.due(pushes, time.perf_counter() - self._since, self._cost):
             self.keep(training)
 
-    def keep(self, training: Training) -> None:
+    def keep_now(self, training: Keepable) -> None:
+        """As it was asked for. Raises `ArgumentError` where there is no place for it."""
+        if self.checkpoints is None:
+            raise ArgumentError("checkpoints must be given when a run is launched, to write one, got none")
+        self.keep(training)
+
+    def keep(self, training: Keepable) -> None:
         """Write now, unless nothing has changed since the last time."""
         number = training.recorder.pushes
         if self.checkpoints is None or number == self._latest:
@@ -62,7 +83,7 @@ class Keeper:
         self._pushes, self._since = number, time.perf_counter()
         self._cost = self._since - start
 
-    def _state(self, training: Training) -> dict[str, Any]:
+    def _state(self, training: Keepable) -> dict[str, Any]:
         assert self.checkpoints is not None
         return {
             "engine": training.engine,
@@ -74,7 +95,24 @@ class Keeper:
         }
 
 
-def check_new(checkpoints: Checkpoints) -> None:
+def opened(
+    checkpoints: Checkpoints | None, resume: Path | None, plan: _Described, engine: str
+) -> tuple[Keeper, Mapping[str, Any] | None]:
+    """A keeper that writes ``checkpoints``, and the state to go on from: the newest in the folder ``resume``.
+
+    Raises `StoreError` where that cannot be, and `ArgumentError` if ``resume`` is of another plan.
+    """
+    latest, state = None, None
+    if resume is not None:
+        latest, state, usual = _kept(resume, plan, engine)
+        checkpoints = checkpoints or usual
+    if checkpoints is not None and (resume is None or Path(checkpoints.folder).resolve() != resume.resolve()):
+        latest = None  # in another folder there is none yet
+        _check_new(checkpoints)
+    return Keeper(checkpoints, latest), state
+
+
+def _check_new(checkpoints: Checkpoints) -> None:
     """Find out now whether a new run can keep checkpoints there."""
     folder = Path(checkpoints.folder)
     if checkpoint.numbers(folder):
@@ -84,7 +122,7 @@ def check_new(checkpoints: Checkpoints) -> None:
     usable_folder(folder)
 
 
-def kept(folder: Path, plan: Plan, engine: str) -> tuple[int, Mapping[str, Any], Checkpoints]:
+def _kept(folder: Path, plan: _Described, engine: str) -> tuple[int, Mapping[str, Any], Checkpoints]:
     """The newest whole checkpoint of a run of ``plan``: its number, the training's state, and how they were written.
 
     Raises `StoreError` if there is none, and `ArgumentError` for another plan or engine, naming the first difference.

@@ -15,7 +15,7 @@ from unstale.checkpoint import Checkpoints
 from unstale.describe import Plain
 from unstale.engines.base import Plan, versions
 from unstale.engines.evaluate import Evaluator, named_tensors
-from unstale.engines.keeping import Keeper, check_new, kept
+from unstale.engines.keeping import Keeper, opened
 from unstale.errors import Interrupted
 from unstale.measure import Receipt
 from unstale.record import Run
@@ -50,7 +50,6 @@ class Training(ABC):
         self._seconds = 0.0
         self._started = time.perf_counter()
         self._keeper = Keeper(None)
-        self._loaded: int | None = None
         self.whole = False
 
     @abstractmethod
@@ -120,15 +119,9 @@ class Training(ABC):
 
         Raises `StoreError` where that cannot be, and `ArgumentError` if ``resume`` is of another plan.
         """
-        if resume is not None:
-            self._loaded, state, usual = kept(resume, self.plan, self.engine)
+        self._keeper, state = opened(checkpoints, resume, self.plan, self.engine)
+        if state is not None:
             self.load_state_dict(state)
-            checkpoints = checkpoints or usual
-        if checkpoints is not None:
-            if resume is None or Path(checkpoints.folder).resolve() != resume.resolve():
-                self._loaded = None  # in another folder there is none yet
-                check_new(checkpoints)
-            self._keeper = Keeper(checkpoints)
 
     def keep_if_due(self) -> None:
         """After a push and its evaluation: a checkpoint, if it is time for one."""
@@ -155,7 +148,7 @@ class Training(ABC):
     def _train(self, let_through: Callable[[], None]) -> None:
         for callback in self.callbacks:
             callback.on_start(self.plan)
-        self._keeper.begin(self._loaded)
+        self._keeper.begin()
         self.evaluate_if_due()
         self.train(let_through)
 

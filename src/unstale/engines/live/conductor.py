@@ -129,10 +129,8 @@ class Conductor(Training, Steered):
         self.log.go_on(self.now, state["events"])
 
     def checkpoint(self) -> None:
-        """Write one now. Raises `ArgumentError` where there is no place for it."""
-        if self._keeper.checkpoints is None:
-            raise ArgumentError("checkpoints must be given when a run is launched, to write one, got none")
-        self._keeper.keep(self)
+        """See `Steered`."""
+        self._keeper.keep_now(self)
 
     def extras(self) -> dict[str, Any]:
         """See `Training`."""

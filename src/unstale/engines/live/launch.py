@@ -69,6 +69,10 @@ class Background:
         """How it goes: progress, pushes per second, and a line for each worker."""
         return self._ask(self._conductor.stats)
 
+    def checkpoint(self) -> None:
+        """Write a checkpoint now. Raises `ArgumentError` if the run was not told where to."""
+        self._ask(self._conductor.checkpoint)
+
     def stop(self) -> None:
         """End it early: gradients under way may still arrive, for as long as the grace lasts. `result` has the run."""
         self._conductor.ask(self._conductor.stop)
@@ -131,10 +135,6 @@ class LiveRun(Background):
         """Have so many workers from now on. New ones start; those with the highest numbers finish what they are at."""
         workers = checks.whole("workers", workers, 1)
         self._ask(lambda: self._conductor.scale(workers))
-
-    def checkpoint(self) -> None:
-        """Write a checkpoint now. Raises `ArgumentError` if the run was not told where to."""
-        self._ask(self._conductor.checkpoint)
 
 
 def conducted(live: Background) -> Run:

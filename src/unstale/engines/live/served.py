@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from unstale.callbacks import Callback
+from unstale.checkpoint import Checkpoints
 from unstale.engines.live.address import chosen, scheme
 from unstale.engines.live.answering import Callers
 from unstale.engines.live.callers import SocketCallers
@@ -82,6 +83,8 @@ def serve(
     model: nn.Module | None = None,
     patience: Patience | None = None,
     record: str | Path | None = None,
+    checkpoints: Checkpoints | None = None,
+    resume: str | Path | None = None,
     callbacks: Sequence[Callback] = (),
     **terms: Any,
 ) -> Served:
@@ -93,6 +96,8 @@ def serve(
     model: what is trained; it is not changed. Default: what the first script has, with its parameters.
     patience: what is done about silent workers; ``starting`` is also how long one may be between a push and a pull
         before it is not counted on any more. record: a folder for the log of events.
+    checkpoints: where to write some, see `Checkpoints`. resume: the folder of those of a server that was stopped or
+        died, to go on from the newest, with the same terms and ``record``; it waits for ``workers`` scripts again.
     callbacks: see `Callback`; there is no plan for ``on_start``, and there are no evaluations.
 
     And, by keyword (`Terms`):
@@ -101,15 +106,18 @@ def serve(
     epochs: when it ends (default: when it is stopped); batches_per_epoch: how many make one of them.
     batch_norm: "shared", "per-worker" or "recalibrate". on_nonfinite: "reject", "apply" or "raise". executor.
 
-    Raises `ArgumentError` for an argument that breaks a rule, `RunError` where it cannot listen.
+    Raises `ArgumentError` for an argument that breaks a rule, `RunError` where it cannot listen, `StoreError` for a
+    folder that is not fit to write to or to go on from.
     """
     unknown = sorted(set(terms) - set(Terms.__dataclass_fields__))
     if unknown:
         known = ", ".join(name for name in Terms.__dataclass_fields__ if name != "method")
         raise ArgumentError(
-            f"serve() has no argument {unknown[0]!r}; it takes address, model, patience, record, callbacks, {known}"
+            f"serve() has no argument {unknown[0]!r}; it takes address, model, patience, record, checkpoints, "
+            f"resume, callbacks, {known}"
         )
-    log = EventLog(None if record is None else Path(record))
+    log = EventLog(None if record is None else Path(record), more=resume is not None)
+    folder = None if resume is None else Path(resume)
     arranged = Terms(method=get(method), **terms)
     door = partial(DOORS.get(scheme(address), DOORS[""]), address)
-    return Served(Serving(arranged, door, patience or Patience(), log, tuple(callbacks), model))
+    return Served(Serving(arranged, door, patience or Patience(), log, tuple(callbacks), model, checkpoints, folder))

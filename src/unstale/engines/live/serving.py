@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from dataclasses import asdict
 from functools import singledispatchmethod
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from unstale.callbacks import Callback, StopRun
+from unstale.checkpoint import Checkpoints
 from unstale.engines.base import versions
 from unstale.engines.evaluate import named_tensors
+from unstale.engines.keeping import opened
 from unstale.engines.live.answering import Callers, Heard
 from unstale.engines.live.books import Books
 from unstale.engines.live.fleet import Arrived, Asked, Gone, Up
@@ -31,6 +37,8 @@ __all__ = ["Serving"]
 class Serving(Steered):
     """Hears of scripts, calls the server, and notes what happened. Starts none, and restarts none."""
 
+    engine = "connect"
+
     def __init__(
         self,
         terms: Terms,
@@ -39,6 +47,8 @@ class Serving(Steered):
         log: EventLog,
         callbacks: tuple[Callback, ...] = (),
         model: nn.Module | None = None,
+        checkpoints: Checkpoints | None = None,
+        resume: Path | None = None,
     ) -> None:
         self.terms, self.log, self.callbacks = terms, log, callbacks
         self.steer(patience)
@@ -48,20 +58,24 @@ class Serving(Steered):
         self.now = 0.0
         self._asking: set[int] = set()
         self._begun = False
+        self._keeper, state = opened(checkpoints, resume, terms, self.engine)
+        if state is not None:
+            self.load_state_dict(state)
         if model is not None:
-            likeness = Likeness.of(model)
-            self._take_over(likeness, likeness.twin(model))
+            self._settle(likeness := Likeness.of(model), lambda: likeness.twin(model))
         self.fleet: Callers = door()
 
     # The loop.
 
     def run(self) -> Run:
         """Until every batch is accepted, or until it is stopped."""
+        self._keeper.begin()
         try:
             while not self._over():
                 for message in self.fleet.wait(self._wait()):
                     if self.fleet.knows(message.worker):
                         self._hear(message)
+                        self._keeper.look(self)
                 self._look_around()
                 self._do_what_is_asked()
                 self.log.write_if_due()
@@ -71,6 +85,7 @@ class Serving(Steered):
             self._failure = f"it failed ({type(error).__name__}: {error})"
             self._end("failed")
             raise
+        self._keeper.keep(self)
         run = self._end(self._stopping or "finished")
         if self._stopping == "interrupted":
             raise Interrupted(run)
@@ -80,6 +95,41 @@ class Serving(Steered):
     def progress(self) -> float:
         """See `Steered`."""
         return 0.0 if self.books is None else self.books.server.progress
+
+    @property
+    def plan(self) -> Terms:
+        """See `Keepable`."""
+        return self.terms
+
+    def checkpoint(self) -> None:
+        """See `Steered`."""
+        self._keeper.keep_now(self)
+
+    def state_dict(self) -> dict[str, Any]:
+        """See `Keepable`; and how far the log is, of which all is on the disk then."""
+        self.log.write()
+        trained: dict[str, Any] = {}
+        if self.books is not None:
+            trained = {"likeness": asdict(self._likeness), "server": self.books.server.state_dict()}
+        return {
+            **trained,
+            "recorder": self.recorder.state_dict(),
+            "now": self.clock(),
+            "events": self.log.next,
+            "members": [self.members[worker].state_dict() for worker in sorted(self.members)],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from there, as soon as scripts have come again: those of before end with their server."""
+        if "likeness" in state:
+            likeness = Likeness.unpacked(json.dumps(state["likeness"]).encode())
+            self._train(likeness, likeness.blank()).server.load_state_dict(state["server"])
+        self.recorder.load_state_dict(state["recorder"])
+        self.now, self._zero = state["now"], time.monotonic() - state["now"]
+        for found in state["members"]:
+            self.members[found["worker"]] = member = Member.of(found)
+            member.become("gone", self.now)
+        self.log.go_on(self.now, state["events"])
 
     def close(self) -> None:
         """See `Steered`."""
@@ -131,7 +181,7 @@ class Serving(Steered):
         with suppress(StoreError):  # then they are still in the frame, and saved with the run
             self.log.write()
         run = Run(
-            config={**self.terms.describe(), "engine": "connect", "versions": versions()},
+            config={**self.terms.describe(), "engine": self.engine, "versions": versions()},
             history=self.recorder.history(),
             evaluations=self.recorder.evaluations(),
             params=params,
@@ -156,12 +206,7 @@ class Serving(Steered):
     def _(self, message: Up) -> None:
         worker, likeness = message.worker, self.fleet.likeness(message.worker)
         try:
-            if self.books is None:
-                self._take_over(likeness, self.fleet.model(worker))
-            if difference := self._likeness.difference(likeness):
-                raise ArgumentError(
-                    f"model must be like the server's, but {difference}; build the same in every script"
-                )
+            self._settle(likeness, lambda: self.fleet.model(worker))
         except ArgumentError as error:
             return self.fleet.refuse(worker, str(error))
         assert self.books is not None
@@ -220,16 +265,23 @@ class Serving(Steered):
 
     # What is done.
 
-    def _take_over(self, likeness: Likeness, model: nn.Module) -> None:
-        """From now on it is known what is trained. Raises `ArgumentError` if that cannot be."""
+    def _settle(self, likeness: Likeness, model: Callable[[], nn.Module]) -> None:
+        """Have a model be what is trained, or if that is known, be like it. Raises `ArgumentError` if it cannot be."""
+        if self.books is None:
+            self.clock()
+            books = self._train(likeness, model())
+            for worker in books.server.workers:
+                books.join(worker)
+        elif difference := self._likeness.difference(likeness):
+            raise ArgumentError(f"model must be like the server's, but {difference}; build the same in every script")
+
+    def _train(self, likeness: Likeness, model: nn.Module) -> Books:
         server = self.terms.server(model)
         if likeness.kind.itemsize >= 4:
             server.place_points(lambda worker: self.fleet.point(worker))
         self._likeness, self._model = likeness, model
         self.books = Books(server, self.log, lambda: self.now, self._since_start)
-        self.clock()
-        for worker in server.workers:
-            self.books.join(worker)
+        return self.books
 
     def _begin_or_pull(self, worker: int) -> None:
         """The first batch is handed out when as many workers as were announced have come."""

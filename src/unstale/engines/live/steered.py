@@ -49,6 +49,10 @@ class Steered(ABC):
     def close(self) -> None:
         """Leave nothing behind."""
 
+    @abstractmethod
+    def checkpoint(self) -> None:
+        """Write one now. Raises `ArgumentError` where there is no place for it."""
+
     @property
     @abstractmethod
     def progress(self) -> float:
