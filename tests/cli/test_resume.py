@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +19,7 @@ from tests.cli.run import ENVIRONMENT, Command, start
 from tests.engines.problems import blobs, equal
 from unstale.checkpoint import numbers
 from unstale.errors import StoreError
+from unstale.events import EventLog
 from unstale.experiments.request import Request, keep_request, plan_of
 from unstale.schedules import Recipe
 
@@ -113,6 +116,23 @@ def test_a_finished_run_says_that_there_is_nothing_to_resume(unstale_command: Co
     assert (said.code, said.err) == (0, "")
     assert f"{unfinished} holds a finished run: there is nothing to resume" in said.out
     assert (unfinished / "config.json").read_bytes() == before
+
+
+def test_what_was_saved_without_a_checkpoint_is_kept(unstale_command: Command, unfinished: Path) -> None:
+    """Such as a run that failed while the disk was full: there is nothing to go on from, and nothing to lose."""
+    run = unstale.engines.simulate(plan_of(unfinished))
+    dataclasses.replace(run, status="interrupted").save(unfinished, overwrite=True)
+    shutil.rmtree(unfinished / "checkpoints")
+    log = EventLog(unfinished / "events")
+    log.add(0.0, "join", worker=0)
+    log.write()
+    before = sorted(unfinished.rglob("*"))
+    said = unstale_command("train", "--resume", unfinished)
+    assert said.code == 2
+    assert f"{unfinished} holds a run that was interrupted, and no checkpoint to go on from" in " ".join(
+        said.err.split()
+    )
+    assert sorted(unfinished.rglob("*")) == before
 
 
 @pytest.mark.parametrize(

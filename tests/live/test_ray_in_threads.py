@@ -20,7 +20,10 @@ from unstale import methods
 from unstale.cli import main
 from unstale.clocks import Gamma
 from unstale.engines import Plan
+from unstale.engines.live.frames import Kind
 from unstale.engines.live.ray.fleet import RayFleet
+from unstale.engines.live.ray.line import RayLine
+from unstale.engines.live.ray.seat import SERVER
 from unstale.engines.replay import repeat
 from unstale.errors import ArgumentError, MissingPackageError, RunError
 
@@ -189,6 +192,28 @@ def test_training_goes_on_without_those_who_wait_for_room_and_takes_them_in_when
     assert not ray.rooms
 
 
+def test_who_waits_for_room_goes_first_when_there_are_to_be_fewer(ray: FakeRay) -> None:
+    """Whatever its number: the first one dies, and its room goes to the last, who waited for it."""
+    ray.space = 2
+    seen: list[set[int]] = []
+
+    def swap(live: unstale.LiveRun, worker: int) -> None:
+        members = live._conductor.members
+        if not seen:
+            live._conductor._lose(members[0], "it is made to")
+            seen.append(set())
+            at.pushes.update({*range(41, 2000)})
+        elif members[0].state == "absent" and members[2].state == "busy":
+            live._conductor.scale(2)
+            seen.append({n for n, member in members.items() if member.state == "gone"})
+            at.pushes.clear()
+
+    at = At({40}, swap)
+    patience = unstale.Patience(back_off=0.5, floor=0.2)
+    run("dana_ga", at, address="auto", patience=patience, epochs=80, pace=Gamma(mean=0.02))
+    assert seen == [set(), {0}]
+
+
 def test_who_waited_for_room_waits_or_starts_again_when_the_run_goes_on(tmp_path: Path, ray: FakeRay) -> None:
     ray.space = 2
     how: dict[str, Any] = {"address": "auto", "patience": unstale.Patience(back_off=0.0, floor=0.2)}
@@ -254,6 +279,34 @@ def test_a_server_whose_desk_dies_ends_and_its_scripts_are_told(ray: FakeRay) ->
             served.result(10)
         with pytest.raises(RunError, match="the server at ray://one is gone"):
             worker.pull(model())
+
+
+@pytest.mark.parametrize(
+    "message",
+    [None, 7, [], ["PUSH", b""], [99, b""], [int(Kind.PUSH), b"x"], [int(Kind.PUSH), b"", 7], [int(Kind.HELLO), b"{"]],
+    ids=str,
+)
+def test_nonsense_costs_only_who_sends_it_its_place(message: Any) -> None:
+    """As of a script with another version."""
+    mine = model()
+    with (
+        unstale.serve("asgd", address="ray://all", lr=0.1) as served,
+        unstale.connect("ray://all") as good,
+        unstale.connect("ray://all") as bad,
+    ):
+        for worker in (good, bad):
+            worker.pull(mine)
+        line = bad._line
+        assert isinstance(line, RayLine)
+        line._seat.put.remote(SERVER, message)
+        with pytest.raises(RunError, match="makes no sense"):
+            pushed(bad, mine)
+        assert pushed(good, mine) == "applied"
+        served.stop()
+        sound, lost = served.result(10).members
+    assert isinstance(sound, dict)
+    assert isinstance(lost, dict)
+    assert (len(sound["failures"]), len(lost["failures"])) == (0, 1)
 
 
 def test_half_precision_connects() -> None:

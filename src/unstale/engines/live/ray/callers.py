@@ -141,7 +141,7 @@ class RayCallers(Callers):
         """A message that makes no sense, such as of another version, costs the script that sent it its place."""
         try:
             return self._read(caller, came)
-        except (TypeError, ValueError, KeyError, AssertionError, RuntimeError, DamagedFrame) as error:
+        except (TypeError, ValueError, KeyError, AttributeError, AssertionError, RuntimeError, DamagedFrame) as error:
             return [] if caller.gone else self._lost(caller, f"it sent a message that makes no sense ({error})")
 
     def _read(self, caller: _RayCaller, came: _Came) -> list[Heard]:
