@@ -345,7 +345,7 @@ def test_a_server_that_was_stopped_goes_on_to_the_same_bits(method: str, place: 
     folder, events = tmp_path / "checkpoints", tmp_path / "events"
     kept = unstale.Checkpoints(folder, pushes=4)
     with (
-        unstale.serve(method, address=place, record=events, checkpoints=kept, **terms) as served,
+        unstale.serve(method, address=place, record=events, checkpoints=kept, patience=QUICK, **terms) as served,
         unstale.connect(served.address) as worker,
     ):
         worker.pull(push(worker, 7))  # it has a batch out when all stops
