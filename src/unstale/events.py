@@ -156,6 +156,18 @@ class EventLog:
         return read_events(self.folder, self._rows)
 
 
+def event_log(record: str | Path | None, checkpoints: Path | None, resume: Path | None) -> EventLog:
+    """In the folder ``record``; by default beside the checkpoints, if there are any, for they count on it."""
+    if record is not None:
+        return EventLog(Path(record), more=resume is not None)
+    if resume is None or checkpoints is None or checkpoints.resolve() == resume.resolve():
+        kept = checkpoints or resume
+        return EventLog(None if kept is None else kept / EVENTS, more=resume is not None)
+    log = EventLog(checkpoints / EVENTS)
+    log.begin_with(resume / EVENTS)
+    return log
+
+
 def read_events(folder: Path, more: Iterable[Event] = ()) -> pd.DataFrame:
     """The events that count, in order: those that a resumed server did not know of are left out.
 

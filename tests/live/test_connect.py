@@ -363,6 +363,45 @@ def test_a_server_that_was_stopped_goes_on_to_the_same_bits(method: str, place: 
     assert same_parameters(whole, run)
 
 
+@pytest.mark.parametrize("policy", ["recalibrate", "per-worker"])
+def test_the_statistics_that_a_model_came_with_are_kept(policy: str, address: Path, tmp_path: Path) -> None:
+    """And the log, which is with the checkpoints if nothing else is said; and when each worker got its ticket."""
+    terms: dict[str, Any] = {"lr": 0.05, "epochs": 1, "batches_per_epoch": 10, "batch_norm": policy}
+    with unstale.serve("ga", address=address, **terms) as served:
+        trained(address)
+        whole = served.result(30)
+    kept = unstale.Checkpoints(tmp_path, pushes=4)
+    with unstale.serve("ga", address=address, checkpoints=kept, **terms), unstale.connect(address) as worker:
+        push(worker, 4)
+    with unstale.serve("ga", address=address, resume=tmp_path, **terms) as served:
+        trained(address)
+        run = served.result(30)
+    assert batches(run) == list(range(10))
+    assert same_parameters(whole, run)
+    (member,) = run.members
+    assert isinstance(member, dict)
+    assert isinstance(member["mean_seconds"], float)
+    assert member["mean_seconds"] < run.seconds / 2
+
+
+def test_a_server_that_nobody_came_to_goes_on(tmp_path: Path, address: Path) -> None:
+    out = tmp_path / "out"
+    server = start("serve", "--epochs", "1", "--batches-per-epoch", "3", "--address", address, "--out", out)
+    until(lambda: address.exists() and (out / "served.json").exists())
+    server.send_signal(signal.SIGINT)
+    said = server.communicate(timeout=60)[1]
+    assert f"0 pushes are saved in {out}; go on with: unstale serve --resume {out}" in " ".join(said.split())
+    again = start("serve", "--resume", out)  # the address is as it was
+    trained(address)
+    assert again.communicate(timeout=60)
+    assert again.returncode == 0
+    assert len(unstale.Run.load(out).history) == 3
+    wrong = start("serve", "--method", "nope", "--out", tmp_path / "other")
+    wrong.communicate(timeout=60)
+    assert wrong.returncode == 2
+    assert not (tmp_path / "other" / "events").exists(), "the folder is as free as before"
+
+
 def test_a_server_that_is_killed_goes_on_from_its_checkpoint(tmp_path: Path, address: Path) -> None:
     out = tmp_path / "out"
     told = ("--lr", "0.05", "--epochs", "1", "--batches-per-epoch", "10", "--address", address)

@@ -93,7 +93,8 @@ def report(run: Run, folder: Path | None, quiet: bool, json: bool) -> None:
     elif not quiet:
         say(summary_line(run.config, summary))
         print_members(run.members, summary)
-        say(f"gradients: {run.config['strategy']} ({run.config['strategy_reason']})")
+        if "strategy" in run.config:  # not where scripts computed them
+            say(f"gradients: {run.config['strategy']} ({run.config['strategy_reason']})")
         if folder is not None:
             say(f"saved in {folder}; draw it with: unstale show {folder}")
 
@@ -103,11 +104,20 @@ def finished_in(folder: Path, quiet: bool) -> Run | None:
     from unstale.record import Run
     from unstale.storage import CONFIG
 
-    if not (folder / CONFIG).exists() or (run := Run.load(folder)).status != "finished":
+    if not (folder / CONFIG).exists() or _status(folder / CONFIG) != "finished":
         return None
+    run = Run.load(folder)
     if not quiet:
         say(f"{folder} holds a finished run: there is nothing to resume")
     return run
+
+
+def _status(config: Path) -> str:
+    """Of one that did not end there may be less than `Run.load` reads."""
+    from unstale.storage import read_json
+
+    run = read_json(config).get("run")
+    return str(run.get("status")) if isinstance(run, dict) else ""
 
 
 def resume_command(folder: Path) -> str:

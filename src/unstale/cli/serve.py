@@ -15,7 +15,7 @@ from unstale.callbacks import Callback
 from unstale.cli.options import Json, Quiet, learning_rate
 from unstale.cli.output import examples, print_json, say
 from unstale.cli.run import SERVED, Last, finished_in, summary_line
-from unstale.cli.train import check_free, checkpoints_in, checkpoints_of
+from unstale.cli.train import check_free, checkpoints_in
 from unstale.errors import ArgumentError, StoreError
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ EXAMPLES = examples(
 )
 _TOLD = (
     "method", "workers", "lr", "warmup", "decay", "decay_at", "decay_factor", "weight_decay", "epochs",
-    "batches_per_epoch", "batch_norm", "on_nonfinite",
+    "batches_per_epoch", "batch_norm", "on_nonfinite", "address",
 )  # fmt: skip
 _EVERY = 10.0  # seconds between lines
 
@@ -88,6 +88,7 @@ def serve(
     import unstale
     from unstale.engines.live.launch import conducted
     from unstale.events import EVENTS
+    from unstale.experiments.request import CHECKPOINTS
     from unstale.schedules import Recipe
     from unstale.storage import write_json
 
@@ -96,20 +97,23 @@ def serve(
     if resume is not None and (done := finished_in(resume, quiet or json)):
         return _report(done, resume, quiet, json)
     if resume is not None:
-        out, told, begun = resume, _told_before(context, resume, out), checkpoints_of(resume)
+        out, told = resume, _told_before(context, resume, out)
+        begun = resume / CHECKPOINTS
     elif out is not None:
         check_free(out)
     elif checkpoint_every is not None:
         raise ArgumentError("--checkpoint-every must come with --out, a folder to write to, got it alone; add --out")
+    # Where it goes on, as often as before.
+    usual = out is None or (begun is not None and checkpoint_every is None)
+    kept = None if usual or out is None else checkpoints_in(out, checkpoint_every)
     terms = dict(told)
     rate = [terms.pop(name) for name in ("lr", "warmup", "decay", "decay_at", "decay_factor")]
     telling, last = _Telling(Console(stderr=True)), Last()
     with last.saved_in(out, failed=True):
         served = unstale.serve(
             terms.pop("method"),
-            address=address,
             record=None if out is None else out / EVENTS,
-            checkpoints=None if out is None else checkpoints_in(out, checkpoint_every),
+            checkpoints=kept,
             resume=begun,
             callbacks=(last,) if quiet else (telling, last),
             lr=learning_rate(Recipe(), *rate),
@@ -126,17 +130,28 @@ def serve(
 
 def _told_before(context: typer.Context, folder: Path, out: Path | None) -> dict[str, Any]:
     """What the server whose run is in ``folder`` was told; nothing else may be said now."""
+    from unstale.checkpoint import numbers
+    from unstale.experiments.request import CHECKPOINTS
     from unstale.storage import read_json
 
     if out is not None and out.resolve() != folder.resolve():
         raise ArgumentError(f"--out must be the folder of --resume, {folder}, got {out}; leave it out")
     if not (folder / SERVED).exists():
         raise StoreError(f"{folder} must hold a run of `unstale serve --out` to go on with, and does not; name one")
+    if not numbers(folder / CHECKPOINTS):
+        raise StoreError(
+            f"{folder} holds no checkpoint to go on from, for its server ended before the first one; keep it, and "
+            "serve into another folder"
+        )
     told = read_json(folder / SERVED)
     for name in _TOLD:
         given = context.params[name]
         source = context.get_parameter_source(name)
-        if source is not None and source.name == "COMMANDLINE" and given != told[name]:
+        if source is None or source.name != "COMMANDLINE" or given == told[name]:
+            continue
+        if name == "address":  # scripts may find it elsewhere now
+            told[name] = given
+        else:
             option = f"--{name.replace('_', '-')}"
             raise ArgumentError(
                 f"{option} must be as when the run in {folder} began, {told[name]}, got {given}; leave it out"

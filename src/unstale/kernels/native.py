@@ -80,10 +80,12 @@ class NativeStep:
 
         others = min(torch.get_num_threads(), len(starts)) - 1
         helping = [_threads(others, os.getpid()).submit(work) for _ in range(others)]
-        work()
-        for helper in helping:
-            if not helper.cancel():
-                helper.result()
+        try:
+            work()
+        finally:  # nobody may be at it when its memory goes
+            for helper in helping:
+                if not helper.cancel():
+                    helper.result()
         return found
 
     def _piece(self, start: int, stop: int, pointers: Any) -> list[float]:

@@ -17,7 +17,7 @@ from unstale.engines.live.members import Patience
 from unstale.engines.live.processes import Processes
 from unstale.engines.live.ray import launch_ray
 from unstale.errors import ArgumentError
-from unstale.events import EVENTS, EventLog
+from unstale.events import EventLog, event_log
 from unstale.server import Server
 
 if TYPE_CHECKING:
@@ -60,15 +60,8 @@ class Live:
             raise ArgumentError(f"pace must be a clock, such as unstale.clocks.Gamma(mean=0.05), got {self.pace!r}")
 
     def log(self, checkpoints: Path | None, resume: Path | None) -> EventLog:
-        """Of the events: by default beside the checkpoints, if there are any, for they count on it."""
-        if self.record is not None:
-            return EventLog(Path(self.record), more=resume is not None)
-        if resume is None or checkpoints is None or checkpoints.resolve() == resume.resolve():
-            kept = checkpoints or resume
-            return EventLog(None if kept is None else kept / EVENTS, more=resume is not None)
-        log = EventLog(checkpoints / EVENTS)
-        log.begin_with(resume / EVENTS)
-        return log
+        """See `event_log`."""
+        return event_log(self.record, checkpoints, resume)
 
     def refuse(self, names: Iterable[str], what: str, engine: str) -> None:
         """Raise `ArgumentError` if one of these is given: it is for something else than ``engine``."""

@@ -119,11 +119,6 @@ class Likeness:
             if list(ours) != list(theirs):
                 yield f"its {what}s are in another order"
 
-    def blank(self) -> nn.Module:
-        """As `build`, with zeros."""
-        zeros = {name: torch.zeros_like(value, device="cpu") for name, value in self.blanks.items()}
-        return self.build(torch.zeros(self.size, dtype=self.kind), zeros)
-
     def twin(self, module: nn.Module) -> nn.Module:
         """As `build`, on the CPU, with what is in ``module`` now."""
         values = flat.parameters(module, self.layout()).cpu()

@@ -21,7 +21,7 @@ from unstale.engines.live.ray import ray_callers
 from unstale.engines.live.serving import Serving
 from unstale.engines.live.terms import Terms
 from unstale.errors import ArgumentError, RunError
-from unstale.events import EventLog
+from unstale.events import event_log
 from unstale.methods import Method, get
 from unstale.server import Server
 
@@ -95,7 +95,8 @@ def serve(
         anywhere on a running Ray cluster, as `connect` finds it.
     model: what is trained; it is not changed. Default: what the first script has, with its parameters.
     patience: what is done about silent workers; ``starting`` is also how long one may be between a push and a pull
-        before it is not counted on any more. record: a folder for the log of events.
+        before it is not counted on any more. record: a folder for the log of events (default: in that
+        of the checkpoints, if there are to be some).
     checkpoints: where to write some, see `Checkpoints`. resume: the folder of those of a server that was stopped or
         died, to go on from the newest, with the same terms and ``record``; it waits for ``workers`` scripts again.
     callbacks: see `Callback`; there is no plan for ``on_start``, and there are no evaluations.
@@ -116,8 +117,8 @@ def serve(
             f"serve() has no argument {unknown[0]!r}; it takes address, model, patience, record, checkpoints, "
             f"resume, callbacks, {known}"
         )
-    log = EventLog(None if record is None else Path(record), more=resume is not None)
-    folder = None if resume is None else Path(resume)
     arranged = Terms(method=get(method), **terms)
+    folder = None if resume is None else Path(resume)
+    log = event_log(record, None if checkpoints is None else Path(checkpoints.folder), folder)
     door = partial(DOORS.get(scheme(address), DOORS[""]), address)
     return Served(Serving(arranged, door, patience or Patience(), log, tuple(callbacks), model, checkpoints, folder))

@@ -11,6 +11,7 @@ from functools import singledispatchmethod
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from unstale.callbacks import Callback, StopRun
@@ -110,7 +111,8 @@ class Serving(Steered):
         self.log.write()
         trained: dict[str, Any] = {}
         if self.books is not None:
-            trained = {"likeness": asdict(self._likeness), "server": self.books.server.state_dict()}
+            trained = {"likeness": asdict(self._likeness), "initial": dict(self._model.named_buffers())}
+            trained["server"] = self.books.server.state_dict()
         return {
             **trained,
             "recorder": self.recorder.state_dict(),
@@ -123,7 +125,9 @@ class Serving(Steered):
         """Go on from there, as soon as scripts have come again: those of before end with their server."""
         if "likeness" in state:
             likeness = Likeness.unpacked(json.dumps(state["likeness"]).encode())
-            self._train(likeness, likeness.blank()).server.load_state_dict(state["server"])
+            self._train(
+                likeness, likeness.build(torch.zeros(likeness.size, dtype=likeness.kind), state["initial"])
+            ).server.load_state_dict(state["server"])
         self.recorder.load_state_dict(state["recorder"])
         self.now, self._zero = state["now"], time.monotonic() - state["now"]
         for found in state["members"]:
@@ -319,6 +323,7 @@ class Serving(Steered):
         self._asking.discard(worker)
         self.members[worker].ticket = ticket
         self.members[worker].become("busy", self.now)
+        self.members[worker].sent = self.now
         self.fleet.send(worker, ticket, self.terms.per_epoch, self.books.server.progress)
 
     def _lose(self, member: Member, reason: str) -> None:
