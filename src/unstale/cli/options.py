@@ -7,6 +7,7 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
@@ -25,6 +26,12 @@ __all__ = ["Json", "Quiet", "Settings", "TaskName", "learning_rate", "takes_sett
 _DATA, _RATE, _RUN, _TIME = "Task and model", "Learning rate", "Training", "Simulated time"
 
 TaskName = Annotated[str, typer.Argument(help="What to train: see `unstale tasks`.", show_default=False)]
+Out = Annotated[Path | None, typer.Option("--out", "-o", help="A folder to save the run in.", show_default=False)]
+CheckpointEvery = Annotated[
+    int | None,
+    typer.Option(help="Pushes between checkpoints in that folder; one a minute if not given.", show_default=False),
+]
+Resume = Annotated[Path | None, typer.Option(help="Go on with the unfinished run in this folder.", show_default=False)]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 

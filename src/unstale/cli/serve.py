@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from unstale.callbacks import Callback
-from unstale.cli.options import Json, Quiet, learning_rate
+from unstale.cli.options import CheckpointEvery, Json, Out, Quiet, Resume, learning_rate
 from unstale.cli.output import examples, print_json, say
 from unstale.cli.run import SERVED, Last, finished_in, summary_line
 from unstale.cli.train import check_free, checkpoints_in
@@ -62,16 +62,9 @@ def serve(
     batch_norm: Annotated[str, typer.Option(help="Statistics: shared, per-worker or recalibrate.")] = "shared",
     on_nonfinite: Annotated[str, typer.Option(help="NaN or Inf in a gradient: reject, apply or raise.")] = "reject",
     address: _Address = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="A folder to save the run in.", show_default=False)
-    ] = None,
-    checkpoint_every: Annotated[
-        int | None,
-        typer.Option(help="Pushes between checkpoints in that folder; one a minute if not given.", show_default=False),
-    ] = None,
-    resume: Annotated[
-        Path | None, typer.Option(help="Go on with the unfinished run in this folder.", show_default=False)
-    ] = None,
+    out: Out = None,
+    checkpoint_every: CheckpointEvery = None,
+    resume: Resume = None,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
@@ -93,19 +86,18 @@ def serve(
     from unstale.storage import write_json
 
     told = {name: context.params[name] for name in _TOLD}
-    begun = None
-    if resume is not None and (done := finished_in(resume, quiet or json)):
-        return _report(done, resume, quiet, json)
+    kept = None
     if resume is not None:
+        if done := finished_in(resume, quiet or json):
+            return _report(done, resume, quiet, json)
         out, told = resume, _told_before(context, resume, out)
-        begun = resume / CHECKPOINTS
+        if checkpoint_every is not None:  # else as often as before
+            kept = checkpoints_in(resume, checkpoint_every)
     elif out is not None:
         check_free(out)
+        kept = checkpoints_in(out, checkpoint_every)
     elif checkpoint_every is not None:
         raise ArgumentError("--checkpoint-every must come with --out, a folder to write to, got it alone; add --out")
-    # Where it goes on, as often as before.
-    usual = out is None or (begun is not None and checkpoint_every is None)
-    kept = None if usual or out is None else checkpoints_in(out, checkpoint_every)
     terms = dict(told)
     rate = [terms.pop(name) for name in ("lr", "warmup", "decay", "decay_at", "decay_factor")]
     telling, last = _Telling(Console(stderr=True)), Last()
@@ -114,7 +106,7 @@ def serve(
             terms.pop("method"),
             record=None if out is None else out / EVENTS,
             checkpoints=kept,
-            resume=begun,
+            resume=None if resume is None else resume / CHECKPOINTS,
             callbacks=(last,) if quiet else (telling, last),
             lr=learning_rate(Recipe(), *rate),
             **terms,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from unstale.cli.options import Json, Quiet, Settings, takes_settings
+from unstale.cli.options import CheckpointEvery, Json, Out, Quiet, Resume, Settings, takes_settings
 from unstale.cli.output import examples
 from unstale.cli.real import Address, Engine, MaxRestarts, Servers, Threads, live_options
 from unstale.cli.run import carry_out, finished_in, report, resume_command
@@ -19,7 +19,7 @@ from unstale.events import EVENTS
 if TYPE_CHECKING:
     from unstale.checkpoint import Checkpoints
 
-__all__ = ["EXAMPLES", "check_free", "checkpoints_in", "checkpoints_of", "train"]
+__all__ = ["EXAMPLES", "check_free", "checkpoints_in", "train"]
 
 EXAMPLES = examples(
     "unstale train digits --method dana_ga --workers 32 --out runs/first",
@@ -42,16 +42,9 @@ def train(
     seed: Annotated[
         int | None, typer.Option(help="Of the first weights, the order of the data, and the clock; 0 if not given.")
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="A folder to save the run in.", show_default=False)
-    ] = None,
-    checkpoint_every: Annotated[
-        int | None,
-        typer.Option(help="Pushes between checkpoints in that folder; one a minute if not given.", show_default=False),
-    ] = None,
-    resume: Annotated[
-        Path | None, typer.Option(help="Go on with the unfinished run in this folder.", show_default=False)
-    ] = None,
+    out: Out = None,
+    checkpoint_every: CheckpointEvery = None,
+    resume: Resume = None,
     engine: Engine = None,
     max_restarts: MaxRestarts = None,
     threads: Threads = None,
@@ -113,14 +106,14 @@ def _go_on(
     request = request_of(folder)
     for change in changes(request.describe(), settings.changed(request, **words).describe()):
         raise ArgumentError(f"--resume must go on with the settings of {folder}, but {change}; leave that out")
-    kept = checkpoints_of(folder)
+    kept = _checkpoints_of(folder)
     checkpoints = None if kept is not None and checkpoint_every is None else checkpoints_in(folder, checkpoint_every)
     return carry_out(
         request, request.plan(), folder, checkpoints, kept, tensorboard=tensorboard, quiet=quiet, json=json
     )
 
 
-def checkpoints_of(folder: Path) -> Path | None:
+def _checkpoints_of(folder: Path) -> Path | None:
     """Where to go on from with the unfinished run in ``folder``; None: it was killed too early, and begins anew."""
     from unstale.checkpoint import numbers
     from unstale.experiments.request import CHECKPOINTS
