@@ -10,6 +10,7 @@ import os
 import time
 import warnings
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -148,6 +149,20 @@ class EventLog:
         except OSError as error:
             partial.unlink(missing_ok=True)
             raise StoreError(f"cannot write {target}: {error.strerror or error}; free some space") from error
+
+    def closing(self) -> pd.DataFrame | None:
+        """All of it, written out, for a run that ends; None where nothing happened.
+
+        What it cannot write is in the frame all the same. Where its folder was damaged meanwhile, it warns and gives
+        None: a run is worth more than its log.
+        """
+        with suppress(StoreError):
+            self.write()
+        try:
+            return self.frame() if self.next else None
+        except StoreError as error:
+            warnings.warn(f"{error}; the run is kept without its events", RuntimeWarning, stacklevel=2)
+            return None
 
     def frame(self) -> pd.DataFrame:
         """All of it, one row per event."""

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import unstale
-from tests.engines.problems import equal
+from tests.engines.problems import blobs, equal
 from tests.faults.inject import At, ended, plan, started
+from tests.live.test_processes import SMALL
 from unstale.checkpoint import numbers
 from unstale.engines.live.launch import LiveRun
 from unstale.engines.replay import repeat
@@ -62,3 +66,19 @@ def test_a_piece_of_the_log_is_on_the_disk_and_its_name_too(tmp_path: Path, monk
     log.add(0.0, "join", worker=0)
     log.write()
     assert synced == ["000000.writing", "events"]
+
+
+def test_a_run_whose_log_was_deleted_under_it_is_kept_without(tmp_path: Path) -> None:
+    class Deletes(unstale.Callback):
+        def on_push(self, row: Mapping[str, Any]) -> None:
+            if row["push"] == 5:
+                shutil.rmtree(tmp_path / "events")
+
+    kept = unstale.Checkpoints(tmp_path / "kept", pushes=3)  # which have the log written
+    given: dict[str, Any] = {"engine": "processes", "callbacks": [Deletes()], "checkpoints": kept, **SMALL}
+    with pytest.warns(RuntimeWarning) as told:
+        run = unstale.train(blobs(), "dana_ga", 2, record=tmp_path / "events", **given)
+    assert "the run is kept without its events" in str(told[-1].message)
+    assert run.status == "finished"
+    assert run.events is None
+    assert "events" not in run.summary()

@@ -441,6 +441,23 @@ def test_a_server_that_is_killed_goes_on_from_its_checkpoint(tmp_path: Path, add
     assert finished.returncode == 0
 
 
+def test_a_server_that_is_killed_before_its_first_checkpoint_begins_anew(tmp_path: Path, address: Path) -> None:
+    out = tmp_path / "out"
+    server = start("serve", "--epochs", "1", "--batches-per-epoch", "3", "--address", address, "--out", out)
+    until(lambda: (out / "served.json").exists())
+    other = start("serve", "--resume", out)
+    said = " ".join(other.communicate(timeout=60)[1].split())
+    assert f"error: {out} is in use by another process" in said
+    assert (out / "events").is_dir(), "it is the living one's"
+    server.kill()
+    server.communicate()
+    again = start("serve", "--resume", out)
+    trained(address)
+    assert again.communicate(timeout=60)
+    assert again.returncode == 0
+    assert unstale.Run.load(out).history["outcome"].tolist() == ["applied"] * 3
+
+
 # Scripts that fail.
 
 

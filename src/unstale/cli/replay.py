@@ -9,9 +9,9 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from unstale.cli.folder import check_free
 from unstale.cli.options import Json, Quiet
 from unstale.cli.output import examples, out, print_json, running, say
-from unstale.cli.train import check_free
 
 if TYPE_CHECKING:
     from unstale.experiments.replays import Replay

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unstale.callbacks import Callback
+from unstale.cli.folder import resume_command
 from unstale.cli.members import print_members
 from unstale.cli.output import print_json, running, say
 from unstale.errors import UnstaleError
@@ -21,10 +21,7 @@ if TYPE_CHECKING:
     from unstale.experiments.request import Request
     from unstale.record import Run
 
-__all__ = ["SERVED", "Last", "carry_out", "finished_in", "report", "resume_command", "summary_line"]
-
-SERVED = "served.json"
-"""What `unstale serve` was told, in the folder of its run."""
+__all__ = ["Last", "carry_out", "report", "summary_line"]
 
 
 def carry_out(
@@ -97,33 +94,6 @@ def report(run: Run, folder: Path | None, quiet: bool, json: bool) -> None:
             say(f"gradients: {run.config['strategy']} ({run.config['strategy_reason']})")
         if folder is not None:
             say(f"saved in {folder}; draw it with: unstale show {folder}")
-
-
-def finished_in(folder: Path, quiet: bool) -> Run | None:
-    """The run in a folder, if it is finished, which is said then: there is nothing to go on with."""
-    from unstale.record import Run
-    from unstale.storage import CONFIG
-
-    if not (folder / CONFIG).exists() or _status(folder / CONFIG) != "finished":
-        return None
-    run = Run.load(folder)
-    if not quiet:
-        say(f"{folder} holds a finished run: there is nothing to resume")
-    return run
-
-
-def _status(config: Path) -> str:
-    """Of one that did not end there may be less than `Run.load` reads."""
-    from unstale.storage import read_json
-
-    run = read_json(config).get("run")
-    return str(run.get("status")) if isinstance(run, dict) else ""
-
-
-def resume_command(folder: Path) -> str:
-    """How to go on."""
-    command = "serve" if (folder / SERVED).exists() else "train"
-    return f"unstale {command} --resume {shlex.quote(str(folder))}"
 
 
 def summary_line(config: Any, summary: Any) -> str:

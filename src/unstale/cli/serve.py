@@ -12,10 +12,11 @@ from rich.console import Console
 from rich.text import Text
 
 from unstale.callbacks import Callback
+from unstale.cli.folder import SERVED, check_free, finished_in, kept_in, needs_out, same_folder
 from unstale.cli.options import CheckpointEvery, Json, Out, Quiet, Resume, learning_rate
 from unstale.cli.output import examples, print_json, say
-from unstale.cli.run import SERVED, Last, finished_in, summary_line
-from unstale.cli.train import check_free, checkpoints_in
+from unstale.cli.run import Last, summary_line
+from unstale.disk import alone_with
 from unstale.errors import ArgumentError, StoreError
 
 if TYPE_CHECKING:
@@ -81,32 +82,28 @@ def serve(
     import unstale
     from unstale.engines.live.launch import conducted
     from unstale.events import EVENTS
-    from unstale.experiments.request import CHECKPOINTS
     from unstale.schedules import Recipe
     from unstale.storage import write_json
 
     told = {name: context.params[name] for name in _TOLD}
-    kept = None
     if resume is not None:
         if done := finished_in(resume, quiet or json):
             return _report(done, resume, quiet, json)
-        out, told = resume, _told_before(context, resume, out)
-        if checkpoint_every is not None:  # else as often as before
-            kept = checkpoints_in(resume, checkpoint_every)
+        same_folder(out, resume)
+        out, told = resume, _told_before(context, resume)
     elif out is not None:
         check_free(out)
-        kept = checkpoints_in(out, checkpoint_every)
-    elif checkpoint_every is not None:
-        raise ArgumentError("--checkpoint-every must come with --out, a folder to write to, got it alone; add --out")
+    needs_out(out, checkpoint_every=checkpoint_every is not None)
     terms = dict(told)
     rate = [terms.pop(name) for name in ("lr", "warmup", "decay", "decay_at", "decay_factor")]
     telling, last = _Telling(Console(stderr=True)), Last()
-    with last.saved_in(out, failed=True):
+    with alone_with(out), last.saved_in(out, failed=True):
+        begun, kept = kept_in(out, checkpoint_every)
         served = unstale.serve(
             terms.pop("method"),
             record=None if out is None else out / EVENTS,
             checkpoints=kept,
-            resume=None if resume is None else resume / CHECKPOINTS,
+            resume=begun,
             callbacks=(last,) if quiet else (telling, last),
             lr=learning_rate(Recipe(), *rate),
             **terms,
@@ -120,21 +117,12 @@ def serve(
     return _report(run, out, quiet, json)
 
 
-def _told_before(context: typer.Context, folder: Path, out: Path | None) -> dict[str, Any]:
+def _told_before(context: typer.Context, folder: Path) -> dict[str, Any]:
     """What the server whose run is in ``folder`` was told; nothing else may be said now."""
-    from unstale.checkpoint import numbers
-    from unstale.experiments.request import CHECKPOINTS
     from unstale.storage import read_json
 
-    if out is not None and out.resolve() != folder.resolve():
-        raise ArgumentError(f"--out must be the folder of --resume, {folder}, got {out}; leave it out")
     if not (folder / SERVED).exists():
         raise StoreError(f"{folder} must hold a run of `unstale serve --out` to go on with, and does not; name one")
-    if not numbers(folder / CHECKPOINTS):
-        raise StoreError(
-            f"{folder} holds no checkpoint to go on from, for its server ended before the first one; keep it, and "
-            "serve into another folder"
-        )
     told = read_json(folder / SERVED)
     for name in _TOLD:
         given = context.params[name]
@@ -156,13 +144,16 @@ class _Telling(Callback):
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._told, self._pushes = time.monotonic(), 0
+        self._told = time.monotonic()
+        self._pushes: int | None = None  # at that time; a resumed run begins with some
 
     def say(self, text: str) -> None:
         self._console.print(Text(text), soft_wrap=True)
 
     def on_push(self, row: Mapping[str, Any]) -> None:
         now = time.monotonic()
+        if self._pushes is None:
+            self._pushes = row["push"]
         if now - self._told >= _EVERY:
             rate = (row["push"] - self._pushes) / (now - self._told)
             self._told, self._pushes = now, row["push"]

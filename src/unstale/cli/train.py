@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from unstale.cli.folder import check_free, finished_in, kept_in, needs_out, same_folder
 from unstale.cli.options import CheckpointEvery, Json, Out, Quiet, Resume, Settings, takes_settings
 from unstale.cli.output import examples
 from unstale.cli.real import Address, Engine, MaxRestarts, Servers, Threads, live_options
-from unstale.cli.run import carry_out, finished_in, report, resume_command
-from unstale.errors import ArgumentError, StoreError
-from unstale.events import EVENTS
+from unstale.cli.run import carry_out, report
+from unstale.disk import alone_with
+from unstale.errors import ArgumentError
 
-if TYPE_CHECKING:
-    from unstale.checkpoint import Checkpoints
-
-__all__ = ["EXAMPLES", "check_free", "checkpoints_in", "train"]
+__all__ = ["EXAMPLES", "train"]
 
 EXAMPLES = examples(
     "unstale train digits --method dana_ga --workers 32 --out runs/first",
@@ -71,18 +68,18 @@ def train(
         return _go_on(resume, settings, {"task": task, **words}, out, checkpoint_every, tensorboard, quiet, json)
     if task is None:
         raise ArgumentError("train must be given a task, such as digits, or --resume FOLDER; see `unstale tasks`")
-    for name, given in (("--checkpoint-every", checkpoint_every is not None), ("--tensorboard", tensorboard)):
-        if given and out is None:
-            raise ArgumentError(f"{name} must come with --out, a folder to write to, got it alone; add --out FOLDER")
+    needs_out(out, checkpoint_every=checkpoint_every is not None, tensorboard=tensorboard)
     live_options(engine, settings, words["live"])
     made = settings.make_task(task)
     request = settings.request(task, made, **words)
     plan = request.plan(made)
-    checkpoints = None if out is None else checkpoints_in(out, checkpoint_every)
     if out is not None:
         check_free(out)
-        keep_request(out, request)
-    return carry_out(request, plan, out, checkpoints, None, tensorboard=tensorboard, quiet=quiet, json=json)
+    with alone_with(out):
+        _, checkpoints = kept_in(out, checkpoint_every)
+        if out is not None:
+            keep_request(out, request)
+        return carry_out(request, plan, out, checkpoints, None, tensorboard=tensorboard, quiet=quiet, json=json)
 
 
 def _go_on(
@@ -99,61 +96,13 @@ def _go_on(
     from unstale.describe import changes
     from unstale.experiments.request import request_of
 
-    if out is not None and out.resolve() != folder.resolve():
-        raise ArgumentError(f"--out must be the folder of --resume, {folder}, got {out}; leave it out")
+    same_folder(out, folder)
     if run := finished_in(folder, quiet or json):
         return report(run, folder, quiet, json)
     request = request_of(folder)
     for change in changes(request.describe(), settings.changed(request, **words).describe()):
         raise ArgumentError(f"--resume must go on with the settings of {folder}, but {change}; leave that out")
-    kept = _checkpoints_of(folder)
-    checkpoints = None if kept is not None and checkpoint_every is None else checkpoints_in(folder, checkpoint_every)
-    return carry_out(
-        request, request.plan(), folder, checkpoints, kept, tensorboard=tensorboard, quiet=quiet, json=json
-    )
-
-
-def _checkpoints_of(folder: Path) -> Path | None:
-    """Where to go on from with the unfinished run in ``folder``; None: it was killed too early, and begins anew."""
-    from unstale.checkpoint import numbers
-    from unstale.experiments.request import CHECKPOINTS
-    from unstale.storage import CONFIG
-
-    if numbers(folder / CHECKPOINTS):
-        return folder / CHECKPOINTS
-    if (folder / CONFIG).exists():
-        raise StoreError(
-            f"{folder} holds a run that was interrupted, and no checkpoint to go on from; keep it, and train into "
-            "another folder"
-        )
-    shutil.rmtree(folder / EVENTS, ignore_errors=True)
-    return None
-
-
-def checkpoints_in(folder: Path, every: int | None) -> Checkpoints:
-    """As ``--checkpoint-every`` says, in the folder of a run."""
-    from unstale.checkpoint import Checkpoints
-    from unstale.experiments.request import CHECKPOINTS
-
-    if every is None:
-        return Checkpoints(folder / CHECKPOINTS)
-    if every < 1:
-        raise ArgumentError(f"--checkpoint-every must be at least 1, got {every}; pass 1 or more")
-    return Checkpoints(folder / CHECKPOINTS, pushes=every, seconds=None)
-
-
-def check_free(out: Path) -> None:
-    """Better now than after the training."""
-    from unstale.checkpoint import numbers
-    from unstale.experiments.request import CHECKPOINTS
-    from unstale.experiments.store import COMPARISON
-    from unstale.storage import CONFIG, usable_folder
-
-    if numbers(out / CHECKPOINTS):
-        raise StoreError(
-            f"{out} holds an unfinished run; go on with it ({resume_command(out)}), or choose another folder for --out"
-        )
-    for name, what in ((CONFIG, "a run"), (COMPARISON, "a comparison"), (EVENTS, "a run that did not end")):
-        if (out / name).exists():
-            raise StoreError(f"{out} holds {what} already; choose another folder for --out")
-    usable_folder(out)
+    plan = request.plan()
+    with alone_with(folder):
+        kept, checkpoints = kept_in(folder, checkpoint_every)
+        return carry_out(request, plan, folder, checkpoints, kept, tensorboard=tensorboard, quiet=quiet, json=json)

@@ -15,17 +15,13 @@ from typing import Any, ClassVar, Self, TypeVar
 
 from unstale import checks
 from unstale.describe import Plain, changes
+from unstale.disk import alone_with
 from unstale.errors import StoreError
 from unstale.experiments.outline import Outline, Trial
 from unstale.record import Run
 from unstale.storage import UNFINISHED, load_run, read_json, save_run, usable_folder, write_json, written
 
 __all__ = ["COMPARISON", "Store", "in_folder"]
-
-try:
-    import fcntl
-except ImportError:  # not on every system
-    fcntl = None  # type: ignore[assignment]
 
 COMPARISON, RUNS, RECORD = "comparison.json", "runs", "config.json"
 STRATEGY, SESSIONS = "strategy.json", "sessions.json"
@@ -179,25 +175,9 @@ class Store:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Have the folder for oneself; half-written files are removed. Raises `StoreError` if somebody else has it."""
-        with self._lock():
+        with alone_with(self.folder / self.file):
             for path in (*self.folder.glob(f"{UNFINISHED}*"), *self.folder.glob(f"{RUNS}/*/{UNFINISHED}*")):
                 shutil.rmtree(path, ignore_errors=True)
-            yield
-
-    @contextmanager
-    def _lock(self) -> Iterator[None]:
-        if fcntl is None:
-            yield
-            return
-        with (self.folder / self.file).open("rb") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise StoreError(
-                    f"{self.folder} is in use by another process; wait for it, or choose another folder"
-                ) from error
-            except OSError:
-                pass  # a file system without locks
             yield
 
     def _check_empty(self) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from functools import singledispatchmethod
 from typing import Any
 
@@ -21,7 +20,7 @@ from unstale.engines.live.fleet import Arrived, Fleet, Gone, Message, Placed, Up
 from unstale.engines.live.members import AWAY, Member, Patience, all_gone
 from unstale.engines.live.steered import TICK, Steered
 from unstale.engines.training import Training
-from unstale.errors import ArgumentError, StoreError
+from unstale.errors import ArgumentError
 from unstale.events import EventLog
 from unstale.record import Run
 from unstale.server import Server
@@ -134,9 +133,7 @@ class Conductor(Training, Steered):
 
     def extras(self) -> dict[str, Any]:
         """See `Training`."""
-        with suppress(StoreError):  # then they are still in the frame, and saved with the run
-            self.log.write()
-        return {"members": tuple(self._reports()), "events": self.log.frame()}
+        return {"members": tuple(self._reports()), "events": self.log.closing()}
 
     def close(self) -> None:
         """End the fleet."""

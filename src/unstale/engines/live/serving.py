@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import asdict
 from functools import singledispatchmethod
 from pathlib import Path
@@ -26,7 +25,7 @@ from unstale.engines.live.likeness import Likeness
 from unstale.engines.live.members import Member, Patience
 from unstale.engines.live.steered import TICK, Steered
 from unstale.engines.live.terms import Terms
-from unstale.errors import ArgumentError, Interrupted, StoreError
+from unstale.errors import ArgumentError, Interrupted
 from unstale.events import EventLog
 from unstale.record import Run
 from unstale.recorder import Recorder
@@ -182,8 +181,6 @@ class Serving(Steered):
             params = named_tensors(self._model)
             for worker in () if self._failure else self.members:
                 self.fleet.show(worker, server.params, server.buffers.current(), last=True)
-        with suppress(StoreError):  # then they are still in the frame, and saved with the run
-            self.log.write()
         run = Run(
             config={**self.terms.describe(), "engine": self.engine, "versions": versions()},
             history=self.recorder.history(),
@@ -194,7 +191,7 @@ class Serving(Steered):
             cancelled=self.recorder.cancelled,
             quarantined=() if self.books is None else self.books.server.quarantined,
             members=tuple(self._reports()),
-            events=self.log.frame() if self.log.next else None,
+            events=self.log.closing(),
         )
         for callback in self.callbacks:
             callback.on_end(run)
