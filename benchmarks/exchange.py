@@ -14,7 +14,6 @@ from __future__ import annotations
 import logging
 import os
 import queue
-import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -141,25 +140,29 @@ class Engine(unstale.Callback):
         one = torch.zeros(1024, 1), torch.zeros(1024)
         task = unstale.Task(partial(Model, d), first, one, one, score=first)
         patience = unstale.Patience(floor=1e6, starting=1e6)
-        self.allowed = threading.Semaphore(0)
-        self.done: queue.SimpleQueue[float] = queue.SimpleQueue()
-        self.ending = False
+        self.asked: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self.done: queue.SimpleQueue[list[float]] = queue.SimpleQueue()
+        self.moments: list[float] = []
+        self.wanted = 1
         plan: dict[str, Any] = {"lr": 0.1, "batch_size": 1, "epochs": 1000, "eval_every": 1000}
         self.live = unstale.launch(task, "asgd", WORKERS, callbacks=[self], patience=patience, **plan, **how)
-        self.exchange(WORKERS)
+        self._round()
 
     def on_push(self, row: Mapping[str, Any]) -> None:
-        self.done.put(time.perf_counter())
-        self.allowed.acquire()
-        if self.ending:
+        self.moments.append(time.perf_counter())
+        if len(self.moments) < self.wanted:
+            return
+        self.done.put(self.moments)
+        self.moments, self.wanted = [], self.asked.get()
+        if not self.wanted:
             raise unstale.StopRun
 
     def exchange(self, times: int) -> float:
-        self.allowed.release(times + WORKERS)
-        moments = [self._next() for _ in range(times + WORKERS)]
+        self.asked.put(times + WORKERS)
+        moments = self._round()
         return (moments[-1] - moments[WORKERS - 1]) / times
 
-    def _next(self) -> float:
+    def _round(self) -> list[float]:
         while not self.live.done:
             with suppress(queue.Empty):
                 return self.done.get(timeout=1.0)
@@ -167,8 +170,7 @@ class Engine(unstale.Callback):
         raise RuntimeError("it has ended")
 
     def end(self) -> None:
-        self.ending = True
-        self.allowed.release()
+        self.asked.put(0)
         self.live.result()
 
 

@@ -11,6 +11,7 @@ import select
 import selectors
 import socket
 import struct
+import time
 import zlib
 from collections.abc import Iterator, Sequence
 from enum import IntEnum
@@ -120,11 +121,17 @@ class Channel:
         while (frame := self._first()) is not None:
             yield frame
 
-    def next(self) -> Frame | None:
-        """The next frame, when it comes; None if none will. Raises `DamagedFrame`."""
+    def next(self, eager: float = 0.0) -> Frame | None:
+        """The next frame, when it comes; None if none will. Raises `DamagedFrame`.
+
+        ``eager``: for so many seconds it stays awake and looks, as a core that fell asleep takes its time to wake.
+        """
+        until = time.monotonic() + eager
         while (frame := self._first()) is None and not self.closed:
             awaited = select.poll()
             awaited.register(self, select.POLLIN | (select.POLLOUT if self.unsent else 0))
+            while not awaited.poll(0) and time.monotonic() < until:
+                os.sched_yield()  # to whoever else is on this core
             awaited.poll()
             self.flush()
             self._read()

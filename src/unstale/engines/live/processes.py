@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["Processes"]
 
 _ENDING = 5.0  # seconds that a worker has to end by itself, once it is told to
+_EAGER = 1e-3  # seconds that a worker with a core of its own waits there without falling asleep
 
 
 @dataclass
@@ -145,9 +146,19 @@ class Processes:
         return self._members[worker].process
 
     def _setup(self, worker: int) -> bytes:
-        device, cores = self._devices[worker % len(self._devices)], self._share(worker)
-        here = dict(os.environ), str(Path.cwd())
-        return pickle.dumps(Setup(worker, list(sys.path), self._plan, device, cores, self._threads, *here, self._pace))
+        setup = Setup(
+            worker=worker,
+            path=list(sys.path),
+            plan=self._plan,
+            device=self._devices[worker % len(self._devices)],
+            cores=self._share(worker) if self._enough else self._cores,
+            eager=_EAGER if self._enough else 0.0,
+            threads=self._threads,
+            environment=dict(os.environ),
+            directory=str(Path.cwd()),
+            pace=self._pace,
+        )
+        return pickle.dumps(setup)
 
     def _hear(self, worker: int) -> list[Message]:
         member, heard = self._members[worker], list[Message]()
@@ -199,12 +210,13 @@ class Processes:
         return status
 
     def _share(self, worker: int) -> list[int]:
-        """The cores that a worker may use: as many as it has threads, in turns; all where there are not enough."""
-        cores = self._cores
-        # More threads than cores get along better where the kernel places them: it knows which core is free.
-        if len(cores) < self._threads * self.plan.workers:
-            return cores
-        return [cores[(worker * self._threads + n) % len(cores)] for n in range(self._threads)]
+        """The cores of a worker's own, one for each of its threads."""
+        return [self._cores[(worker * self._threads + n) % len(self._cores)] for n in range(self._threads)]
+
+    @property
+    def _enough(self) -> bool:
+        """Whether there is a core for each thread. If not, the kernel places them better: it knows which is free."""
+        return 0 < self._threads * self.plan.workers <= len(self._cores)
 
     @cached_property
     def _cores(self) -> list[int]:

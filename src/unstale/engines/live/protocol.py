@@ -24,15 +24,19 @@ PROCESS = struct.Struct("<q")
 
 @dataclass(frozen=True)
 class Setup:
-    """What a worker needs to know. ``plan`` is pickled (`cloudpickle`), for the path must be set before it is read."""
+    """What a worker needs to know. ``plan`` is pickled (`cloudpickle`), for the path must be set before it is read.
+
+    ``eager``: for how many seconds it waits for a ticket without falling asleep. ``pace``: a `Clock` that says, in
+    seconds, how long each gradient takes at least.
+    """
 
     worker: int
     path: Sequence[str]
     plan: bytes
     device: str
     cores: Sequence[int]
+    eager: float
     threads: int
     environment: Mapping[str, str]
     directory: str
     pace: Any = None
-    """A `Clock` that says, in seconds, how long each gradient takes at least."""

@@ -52,9 +52,9 @@ def main(parent: int, channel: int, setup: int, block: int) -> int:
     line = Channel(socket.socket(fileno=channel))
     keep_memory()
     try:
-        worker = _Worker(_moved_in(setup), block)
+        worker = _Worker(given := _moved_in(setup), block)
         line.send(Kind.UP, PROCESS.pack(os.getpid()))
-        while (frame := line.next()) is not None and frame.kind == Kind.TICKET:
+        while (frame := line.next(given.eager)) is not None and frame.kind == Kind.TICKET:
             line.send(Kind.PUSH, worker.compute(frame.payload))
     except MemoryError:
         _tell(line, OUT_OF_MEMORY)  # and no more, for that would take some
