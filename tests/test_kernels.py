@@ -14,6 +14,7 @@ from unstale.flat import Group
 from unstale.kernels import Auto, Blocks, Compiled, Operands, native
 from unstale.kernels import compiled as compiled_module
 from unstale.kernels.loop import source
+from unstale.kernels.native import step_threads
 from unstale.kernels.trace import UnsupportedError, trace
 from unstale.methods import get
 from unstale.methods.block import Block
@@ -91,21 +92,28 @@ def test_what_is_no_single_loop_is_told_apart() -> None:
         source(trace(centred, {"theta": torch.zeros(3)}, {}))
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-def test_loops_do_not_depend_on_threads(threads: int) -> None:
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
+def test_loops_do_not_depend_on_threads() -> None:
+    """Neither on torch's, nor on those that a step may have besides."""
+
+    def trained() -> tuple[torch.Tensor, list[Any]]:
         server = Server(start(600_000, torch.float32), "dana_ga", 2, executor="compiled")
         arrivals = Drive(server, smooth()).run(uneven(2), 3, 0.05)
+        return server.params, [(a.receipt.gap, a.receipt.penalty) for a in arrivals]
+
+    before = torch.get_num_threads()
+    try:
+        found = []
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            found.append(trained())
+        torch.set_num_threads(1)
+        with step_threads(3):
+            found.append(trained())
     finally:
         torch.set_num_threads(before)
-    figures = [(a.receipt.gap, a.receipt.penalty) for a in arrivals]
-    assert _seen.setdefault("params", server.params).equal(server.params)
-    assert _seen.setdefault("figures", figures) == figures
-
-
-_seen: dict[str, Any] = {}
+    for params, figures in found[1:]:
+        assert params.equal(found[0][0])
+        assert figures == found[0][1]
 
 
 def test_auto_compiles_when_it_pays() -> None:

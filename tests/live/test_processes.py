@@ -70,3 +70,21 @@ def test_several_with_a_crash_are_replayed_to_the_bit() -> None:
     assert [reason for _, reason in at.incidents if "SIGKILL" in reason]
     assert real.events is not None
     assert equal(real, repeat(plan("dana_ga", 3), real.events))
+
+
+def test_workers_have_cores_of_their_own_where_there_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a core each, they wait there wide awake; else they share all, and whoever waits sleeps."""
+    cores = sorted(os.sched_getaffinity(0))[:2]
+    monkeypatch.setattr(Processes, "_cores", cores)
+    for workers in (len(cores), len(cores) + 1):
+        seen: dict[int, set[int]] = {}
+
+        def look(live: unstale.LiveRun, worker: int, seen: dict[int, set[int]] = seen) -> None:
+            fleet = live._conductor.fleet
+            assert isinstance(fleet, Processes)
+            seen |= {n: os.sched_getaffinity(fleet.process(n)) for n in fleet._members if fleet.process(n)}
+
+        # By then all are up: the gate opens only when each has pushed.
+        run("sync", workers, At({2 * workers}, look))
+        alone = workers == len(cores)
+        assert seen == {n: {cores[n]} if alone else set(cores) for n in range(workers)}

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import lru_cache
 from typing import Any
 
@@ -19,10 +21,22 @@ from unstale.kernels.toolchain import build
 from unstale.kernels.trace import SAMPLE, Trace, UnsupportedError, trace
 from unstale.methods.steps import Program
 
-__all__ = ["NativeStep"]
+__all__ = ["NativeStep", "step_threads"]
 
 # What one thread does at a time. Sums are added up by such pieces, so they do not depend on the number of threads.
 PIECE = 262_144
+
+_allowed: ContextVar[int] = ContextVar("threads of a step", default=0)
+
+
+@contextmanager
+def step_threads(threads: int) -> Iterator[None]:
+    """In this thread, let steps use so many, whatever torch's own operations do: to them the number makes no odds."""
+    before = _allowed.set(threads)
+    try:
+        yield
+    finally:
+        _allowed.reset(before)
 
 
 class NativeStep:
@@ -78,8 +92,8 @@ class NativeStep:
             for n, start in pieces:
                 found[n] = self._piece(start, span.stop, pointers)
 
-        others = min(torch.get_num_threads(), len(starts)) - 1
-        helping = [_threads(others, os.getpid()).submit(work) for _ in range(others)]
+        allowed = _allowed.get() or torch.get_num_threads()
+        helping = [_threads(allowed, os.getpid()).submit(work) for _ in range(min(allowed, len(starts)) - 1)]
         try:
             work()
         finally:  # nobody may be at it when its memory goes

@@ -23,6 +23,7 @@ from unstale.engines.allocator import memory_kept
 from unstale.engines.live.conductor import Conductor
 from unstale.engines.live.steered import Steered
 from unstale.errors import Interrupted, RunError
+from unstale.kernels.native import step_threads
 from unstale.record import Run
 
 __all__ = ["Background", "LiveRun", "conducted"]
@@ -99,7 +100,7 @@ class Background:
         ended: Callable[[], None]
         try:
             torch.set_num_threads(1)
-            with memory_kept(), closing(self._conductor):
+            with step_threads(threads), memory_kept(), closing(self._conductor):
                 run = self._conductor.run()
         except BaseException as error:
             if isinstance(error, Interrupted):
