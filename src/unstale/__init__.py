@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from unstale.checkpoint import Checkpoints
     from unstale.engines import LiveRun, launch, train
     from unstale.engines.live import Patience
-    from unstale.engines.live.client import Worker, connect
-    from unstale.engines.live.served import Served, serve
+    from unstale.engines.live.scripts.client import Worker, connect
+    from unstale.engines.live.scripts.served import Served, serve
     from unstale.errors import Interrupted, UnstaleError
     from unstale.experiments import compare, tune
     from unstale.experiments.replays import replay
@@ -43,19 +43,19 @@ _HOMES = {
     "Receipt": "unstale.measure",
     "Recipe": "unstale.schedules",
     "Run": "unstale.record",
-    "Served": "unstale.engines.live.served",
+    "Served": "unstale.engines.live.scripts.served",
     "Server": "unstale.server",
     "StopRun": "unstale.callbacks",
     "Task": "unstale.tasks",
     "TensorBoard": "unstale.tensorboard",
     "Ticket": "unstale.tickets",
     "UnstaleError": "unstale.errors",
-    "Worker": "unstale.engines.live.client",
+    "Worker": "unstale.engines.live.scripts.client",
     "compare": "unstale.experiments",
-    "connect": "unstale.engines.live.client",
+    "connect": "unstale.engines.live.scripts.client",
     "launch": "unstale.engines",
     "replay": "unstale.experiments.replays",
-    "serve": "unstale.engines.live.served",
+    "serve": "unstale.engines.live.scripts.served",
     "train": "unstale.engines",
     "tune": "unstale.experiments",
 }

@@ -27,10 +27,10 @@ import unstale
 from tests.cli.run import ENVIRONMENT, start
 from tests.live.fake_ray import FakeRay
 from unstale.checkpoint import numbers
-from unstale.engines.live import line
-from unstale.engines.live.callers import SocketCallers
 from unstale.engines.live.frames import Channel, Kind
 from unstale.engines.live.ray.line import RayLine
+from unstale.engines.live.scripts import line
+from unstale.engines.live.scripts.callers import SocketCallers
 from unstale.errors import ArgumentError, GradientError, RunError
 
 X = torch.randn(40, 4, generator=torch.Generator().manual_seed(0))
@@ -686,7 +686,7 @@ def test_no_port_and_no_other_user(address: Path, monkeypatch: pytest.MonkeyPatc
         with pytest.raises(RunError, match="belongs to another user"):
             unstale.connect(address)
         monkeypatch.undo()
-        monkeypatch.setattr("unstale.engines.live.callers.same_user", lambda sock: False)
+        monkeypatch.setattr("unstale.engines.live.scripts.callers.same_user", lambda sock: False)
         with unstale.connect(address) as worker, pytest.raises(RunError, match="is gone"):
             worker.pull(model_of())
     address.parent.chmod(0o777)

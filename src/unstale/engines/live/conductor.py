@@ -7,7 +7,7 @@ the log, in the order in which it was made.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import singledispatchmethod
 from typing import Any
 
@@ -17,8 +17,9 @@ from unstale.engines.base import Plan
 from unstale.engines.gradients.precision import tensor_cores
 from unstale.engines.live.books import Books
 from unstale.engines.live.fleet import Arrived, Fleet, Gone, Message, Placed, Up
-from unstale.engines.live.members import AWAY, Member, Patience, all_gone
-from unstale.engines.live.steered import TICK, Steered
+from unstale.engines.live.members import Member, Patience, all_gone
+from unstale.engines.live.staffed import Staffed
+from unstale.engines.live.steered import TICK
 from unstale.engines.training import Training
 from unstale.errors import ArgumentError
 from unstale.events import EventLog
@@ -29,7 +30,7 @@ from unstale.tickets import Ticket
 __all__ = ["Conductor"]
 
 
-class Conductor(Training, Steered):
+class Conductor(Training, Staffed):
     """Drives a run: hears of workers, calls the server, notes what happened, and does what is asked of it meanwhile."""
 
     def __init__(
@@ -48,34 +49,12 @@ class Conductor(Training, Steered):
         self.steer(patience)
         self.books = Books(self.server, log, lambda: self.now, self._since_start)
         self._resumed: dict[int, Ticket] | None = None
-        self._told = self._mark = self._listened = 0.0
-        self._slow: set[int] = set()  # batches over which a worker fell silent
-
-    # What others ask, from their threads: it is done between two pushes.
+        self._told = 0.0
 
     @property
     def progress(self) -> float:
         """See `Steered`."""
         return self.server.progress
-
-    def scale(self, workers: int) -> None:
-        """Have so many workers: new ones are started, or some leave: first who is not there, then the last ones."""
-        staying = sorted(
-            (w for w, m in self.members.items() if m.state != "gone" and not m.leaving),
-            key=lambda w: (self.members[w].state in AWAY, w),
-        )
-        for worker in staying[workers:]:
-            self.members[worker].leaving = True
-            if self.members[worker].state != "busy":
-                self._dismiss(worker)
-        free = (n for n in range(len(self.members) + workers) if n not in staying)
-        for _ in range(workers - len(staying)):
-            worker = next(free)
-            if worker in self.members and self.members[worker].state != "gone":
-                self.members[worker].leaving = False  # it was about to
-            else:
-                self.members[worker] = Member(worker)
-                self._launch(worker)
 
     # The loop.
 
@@ -152,50 +131,6 @@ class Conductor(Training, Steered):
             raise all_gone(self.members.values(), self.recorder.pushes, self.patience)
         return False
 
-    def _listen(self) -> Sequence[Message]:
-        """What comes until somebody should have been heard of; all that was sent before ``_listened`` has come then."""
-        self._listened = self.clock()
-        until = [d for m in self.members.values() if (d := m.deadline(self.patience)) is not None]
-        until += [self._halt] if self._stopping else []
-        seconds = max(0.0, min([TICK, *(moment - self._listened for moment in until)]))
-        messages = self.fleet.wait(seconds)
-        self._excuse(seconds)
-        return messages
-
-    def _excuse(self, waited: float = 0.0) -> None:
-        """What took long here (an evaluation, a machine that slept) is not held against the workers."""
-        before, self._mark = self._mark, self.clock()
-        if (away := self._mark - before - waited) > TICK:
-            for member in self.members.values():
-                member.excuse(away, self._mark)
-
-    def _look_around(self) -> None:
-        """At those who should have been heard of."""
-        for member in list(self.members.values()):
-            deadline = member.deadline(self.patience)
-            if deadline is None or deadline > self._listened:
-                continue
-            if member.state == "down":
-                if not self._stopping:
-                    self._launch(member.worker)
-            elif member.state == "waiting":
-                member.become("absent", self.clock())
-                for callback in self.callbacks:
-                    callback.on_incident(member.worker, "there is no room for it yet; the others go on without it")
-                self._depart(member.worker, failed=False)
-            elif member.state == "busy" and self._first_silence_over(member.ticket):
-                self._expire(member)
-            else:
-                what, since = ("start", member.since) if member.state == "starting" else ("answer", member.sent)
-                self._lose(member, f"it did not {what} within {self.clock() - since:.3g} s")
-
-    def _first_silence_over(self, ticket: Ticket | None) -> bool:
-        """Not so, it may be the batch that no worker gets done: then it counts as a failure of that, too."""
-        assert ticket is not None
-        first = ticket.batch not in self._slow
-        self._slow.add(ticket.batch)
-        return first
-
     def _tell(self) -> None:
         """Those who look on, now and then."""
         if self.callbacks and self.clock() - self._told >= TICK:
@@ -257,8 +192,6 @@ class Conductor(Training, Steered):
     def _(self, message: Gone) -> None:
         self._lose(self.members[message.worker], message.reason)
 
-    # What is done.
-
     def _was_sent(self, member: Member, number: int) -> bool:
         """Whether a worker may answer for a ticket of that number: none of the future, or that others are at."""
         assert member.ticket is not None
@@ -266,52 +199,3 @@ class Conductor(Training, Steered):
             return True
         others = {m.ticket.number for m in self.members.values() if m.ticket is not None and m is not member}
         return 0 <= number <= member.ticket.number and number not in others
-
-    def _pull(self, workers: Iterable[int]) -> None:
-        """For those who are idle; the others pull when they are."""
-        for worker in sorted(workers):
-            member = self.members[worker]
-            if member.state != "idle" or self._stopping:
-                continue
-            ticket = self.books.pull(worker)
-            if ticket is not None:
-                self._send(member, ticket)
-
-    def _send(self, member: Member, ticket: Ticket) -> None:
-        member.ticket = ticket
-        member.become("busy", self.now)
-        member.sent = self.now
-        self.fleet.send(member.worker, ticket)
-
-    def _launch(self, worker: int) -> None:
-        starts = self.fleet.start(worker)
-        self.members[worker].become("starting" if starts else "waiting", self.clock())
-        self.members[worker].durations.clear()  # its first gradient may take as long as anybody's first
-
-    def _expire(self, member: Member) -> None:
-        """Its batch goes to another one; a push that still comes is late."""
-        assert member.ticket is not None
-        member.become("silent", self.clock())
-        self._pull(self.books.expire(member.ticket))
-
-    def _lose(self, member: Member, reason: str) -> None:
-        """A worker is no more, or not to be trusted: its batch goes back, and it is started again, up to a limit."""
-        self.whole = True
-        self.fleet.kill(member.worker)
-        self._note_failure(member, reason)
-        self._depart(member.worker, failed=True)
-        again = not member.leaving and (self._stopping or member.restarts < self.patience.max_restarts)
-        # Where all ends, it is started by whoever goes on with the run.
-        member.restarts += again and not self._stopping
-        member.become("down" if again else "gone", self.clock())
-
-    def _dismiss(self, worker: int) -> None:
-        self.fleet.kill(worker)
-        self._depart(worker, failed=False)
-        self.members[worker].become("gone", self.clock())
-
-    def _depart(self, worker: int, *, failed: bool) -> None:
-        if worker not in self.server.workers:
-            return
-        released = self.books.depart(worker, failed=failed)
-        self._pull(set(released) - {worker})

@@ -84,6 +84,11 @@ class Member:
         """Change state."""
         self.state, self.since = state, now
 
+    def begin(self, ticket: Ticket, now: float) -> None:
+        """It is sent a ticket."""
+        self.ticket, self.sent = ticket, now
+        self.become("busy", now)
+
     def excuse(self, seconds: float, now: float) -> None:
         """It could not be heard for so long, until now, and that is not its fault."""
         self.since, self.sent = min(self.since + seconds, now), min(self.sent + seconds, now)

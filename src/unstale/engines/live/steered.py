@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from unstale.callbacks import Callback
@@ -99,6 +99,24 @@ class Steered(ABC):
     def _may_end(self) -> bool:
         """Once it is stopping: whether nothing is under way any more, or has had its time."""
         return not any(member.state == "busy" for member in self.members.values()) or self.clock() > self._halt
+
+    def _deadline(self, member: Member) -> float | None:
+        """When it must have been heard of, in seconds of the run; None where nothing is expected."""
+        return member.deadline(self.patience)
+
+    def _overdue(self, moment: float) -> Iterator[Member]:
+        """Those who should have been heard of by then; what is done about one may change another."""
+        for member in list(self.members.values()):
+            deadline = self._deadline(member)
+            if deadline is not None and deadline <= moment:
+                yield member
+
+    def _seconds_left(self) -> float:
+        """Until the next one must have been heard of, or the grace is over; a `TICK` at most."""
+        now = self.clock()
+        until = [d for m in self.members.values() if (d := self._deadline(m)) is not None]
+        until += [self._halt] if self._stopping else []
+        return max(0.0, min([TICK, *(moment - now for moment in until)]))
 
     def _note_failure(self, member: Member, reason: str) -> None:
         """For the report, and for those who look on."""

@@ -7,9 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unstale.engines.live.answering import Callers
-from unstale.engines.live.asking import Line
 from unstale.engines.live.launch import LiveRun
+from unstale.engines.live.scripts.answering import Callers
+from unstale.engines.live.scripts.asking import Line
 from unstale.server import Server
 
 if TYPE_CHECKING:

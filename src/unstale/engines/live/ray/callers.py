@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from unstale.engines.live.answering import Caller, Callers, Heard, Times
 from unstale.engines.live.frames import DamagedFrame, Frame, Kind
-from unstale.engines.live.likeness import Likeness
 from unstale.engines.live.ray.clocks import by_our_clock, this_machine
 from unstale.engines.live.ray.cluster import Cluster, when_done
 from unstale.engines.live.ray.seat import NAMESPACE, SCRIPT, SERVER, Vectors, name_in, packed, seat, unpacked
+from unstale.engines.live.scripts.answering import Caller, Callers, Heard, Times
+from unstale.engines.live.scripts.likeness import Likeness
 from unstale.errors import ArgumentError, RunError
 
 __all__ = ["RayCallers"]

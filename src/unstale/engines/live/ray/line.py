@@ -9,12 +9,12 @@ from typing import Any
 
 from torch import Tensor
 
-from unstale.engines.live.asking import Line
 from unstale.engines.live.frames import Frame, Kind
-from unstale.engines.live.likeness import Likeness
 from unstale.engines.live.ray.clocks import this_machine
 from unstale.engines.live.ray.cluster import Cluster
 from unstale.engines.live.ray.seat import NAMESPACE, SCRIPT, SERVER, name_in, packed, seat, unpacked
+from unstale.engines.live.scripts.asking import Line
+from unstale.engines.live.scripts.likeness import Likeness
 from unstale.errors import RunError
 
 __all__ = ["RayLine"]

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from unstale.engines.live.address import given
-from unstale.engines.live.likeness import Likeness
 from unstale.engines.live.ray.arrays import Boxed, boxed, opened
+from unstale.engines.live.scripts.address import given
+from unstale.engines.live.scripts.likeness import Likeness
 from unstale.errors import ArgumentError
 
 __all__ = ["NAMESPACE", "SCRIPT", "SERVER", "Vectors", "name_in", "packed", "seat", "unpacked"]
