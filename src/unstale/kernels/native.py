@@ -93,7 +93,8 @@ class NativeStep:
                 found[n] = self._piece(start, span.stop, pointers)
 
         allowed = _allowed.get() or torch.get_num_threads()
-        helping = [_threads(allowed, os.getpid()).submit(work) for _ in range(min(allowed, len(starts)) - 1)]
+        others = min(allowed, (span.stop - span.start) // PIECE) - 1  # not for the sake of a small last piece
+        helping = [_threads(allowed, os.getpid()).submit(work) for _ in range(others)]
         try:
             work()
         finally:  # nobody may be at it when its memory goes
