@@ -87,7 +87,7 @@ def test_bad_speeds(speeds: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "recordings", [(), 1.0, None, "ab", ((),), (1.0,), ((1.0,), ()), ((0.0,),), ((1.0, float("inf")),), ((True,),)]
+    "recordings", [(), 1.0, None, ((),), (1.0,), ((1.0,), ()), ((0.0,),), ((1.0, float("inf")),), ((True,),)]
 )
 def test_bad_recordings(recordings: object) -> None:
     with pytest.raises(ArgumentError, match=r"^recordings.* must be .*, got .*; \S"):

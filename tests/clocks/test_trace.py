@@ -66,7 +66,7 @@ def test_of_a_run(tmp_path: Path) -> None:
     log = crashed(EventLog(tmp_path / "run" / "events"))
     log.write()
     assert Trace.of_run(tmp_path / "run") == Trace.read(str(tmp_path / "run")) == recorded
-    assert Trace.of_run(tmp_path / "run" / "events") == recorded
+    assert Trace.of_run(tmp_path / "run" / "events") == Trace(tmp_path / "run") == recorded
     assert get("trace", path=tmp_path / "run", communication=0.5) == Trace(recorded.recordings, communication=0.5)
 
 

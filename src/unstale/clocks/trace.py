@@ -7,7 +7,7 @@ import functools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -29,27 +29,32 @@ _HEADER = ["worker", "duration"]
 class Trace(Clock):
     """Job j of worker i takes the j-th duration of recording i mod n, from its start again when it is exhausted.
 
-    recordings: one tuple of positive durations for each of the n recorded workers; lengths may differ.
+    recordings: one tuple of positive durations for each of the n recorded workers; lengths may differ. Or the folder
+        of a real run, or a CSV file, that they are read from, see `read`.
     Workers from n on begin somewhere in their recording, which the seed decides: a cluster larger than the recorded
     one, whose workers do not move in step. For the first n workers the seed changes nothing.
     Mean and spread: those of the recording. Unit: that of the recording, say seconds.
-    Raises: ArgumentError where there is no recording, an empty one, or a duration that is not positive.
+    Raises: ArgumentError where there is no recording, an empty one, or a duration that is not positive; as `read` for a
+        folder or a file.
     """
 
     name: ClassVar[str] = "trace"
     summary: ClassVar[str] = "replays recorded durations"
     source: ClassVar[str] = "none needed: your own recording"
 
-    recordings: tuple[tuple[float, ...], ...]
+    recordings: tuple[tuple[float, ...], ...] | str | Path
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not isinstance(self.recordings, tuple | list) or not self.recordings:
+        given = self.recordings
+        if isinstance(given, str | Path):
+            given = _recordings_in(given)
+        if not isinstance(given, tuple | list) or not given:
             raise ArgumentError(
-                f"recordings must be a tuple with a tuple of durations for each worker, got {self.recordings!r}; "
-                "for one worker pass ((1.0, 1.2),), or read a file with Trace.read(path)"
+                f"recordings must be a tuple with a tuple of durations for each worker, got {given!r}; for one worker "
+                "pass ((1.0, 1.2),), or pass the folder of a real run, or a CSV file"
             )
-        recordings = tuple(_recording(f"recordings[{i}]", durations) for i, durations in enumerate(self.recordings))
+        recordings = tuple(_recording(f"recordings[{i}]", durations) for i, durations in enumerate(given))
         object.__setattr__(self, "recordings", recordings)
 
     @classmethod
@@ -83,16 +88,10 @@ class Trace(Clock):
         Raises: DataError, with path and line, where the file cannot be read or a line is damaged; StoreError where a
         folder holds no events.
         """
-        if Path(path).is_dir():
-            return cls.of_run(path, communication=communication)
-        recordings: dict[int, list[float]] = {}
-        for worker, duration in _rows(checks.path("path", path)):
-            recordings.setdefault(worker, []).append(duration)
-        if not recordings:
-            raise DataError(f"{path} has no durations; write a line worker,duration for each job below the header")
-        return cls(tuple(tuple(recordings[worker]) for worker in sorted(recordings)), communication=communication)
+        return cls(path, communication=communication)
 
     def _tiles(self, seed: int) -> Tiles:
+        assert isinstance(self.recordings, tuple)
         durations = np.concatenate([np.array(recording) for recording in self.recordings])
         length = np.array([len(recording) for recording in self.recordings])
         first = np.cumsum(length) - length
@@ -111,6 +110,18 @@ class Trace(Clock):
             return picked
 
         return tile
+
+
+def _recordings_in(place: str | Path) -> Any:
+    """See `Trace.read`."""
+    if Path(place).is_dir():
+        return Trace.of_run(place).recordings
+    recordings: dict[int, list[float]] = {}
+    for worker, duration in _rows(checks.path("path", place)):
+        recordings.setdefault(worker, []).append(duration)
+    if not recordings:
+        raise DataError(f"{place} has no durations; write a line worker,duration for each job below the header")
+    return tuple(tuple(recordings[worker]) for worker in sorted(recordings))
 
 
 def _recording(name: str, durations: object) -> tuple[float, ...]:
