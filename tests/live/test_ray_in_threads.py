@@ -17,6 +17,7 @@ from tests.live.fake_ray import FakeRay
 from tests.live.test_connect import in_thread, until
 from tests.live.test_processes import SMALL, At
 from unstale import methods
+from unstale.checkpoint import numbers
 from unstale.cli import main
 from unstale.clocks import Gamma
 from unstale.engines import Plan
@@ -104,6 +105,19 @@ def test_a_server_that_dies_ends_the_run() -> None:
     at = At({3}, lambda live, worker: fleet(live).cluster.kill(fleet(live)._places[1].server))
     with pytest.raises(RunError, match=r"a server of 2 is lost.*it was killed.*resume from the last checkpoint"):
         run("asgd", at, servers=2)
+
+
+@pytest.mark.parametrize("name", ["dana_ga", "sync", "ga_adam"])
+def test_servers_are_restored_from_the_checkpoint(name: str, tmp_path: Path) -> None:
+    """All of them, to what they were at one push, with new workers that have the old ones' tickets."""
+    at = At({13}, lambda live, worker: fleet(live).cluster.kill(fleet(live)._places[1].server))
+    with pytest.raises(RunError, match=r"a server of 2 is lost"):
+        run(name, at, servers=2, checkpoints=unstale.Checkpoints(tmp_path, pushes=5))
+    assert numbers(tmp_path)[-1] in (5, 10)
+    real = run(name, servers=2, resume=tmp_path)
+    assert real.status == "finished"
+    assert real.history["push"].tolist() == list(range(len(real.history)))
+    assert same(real, replayed(name, real))
 
 
 @pytest.mark.parametrize("servers", [1, 2])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -14,13 +14,10 @@ from rich.text import Text
 from unstale.callbacks import Callback
 from unstale.cli.folder import SERVED, check_free, finished_in, kept_in, needs_out, same_folder
 from unstale.cli.options import CheckpointEvery, Json, Out, Quiet, Resume, learning_rate
-from unstale.cli.output import examples, print_json, say
-from unstale.cli.run import Last, summary_line
+from unstale.cli.output import examples
+from unstale.cli.run import Last, report
 from unstale.disk import alone_with
 from unstale.errors import ArgumentError, StoreError
-
-if TYPE_CHECKING:
-    from unstale.record import Run
 
 __all__ = ["EXAMPLES", "serve"]
 
@@ -88,7 +85,7 @@ def serve(
     told = {name: context.params[name] for name in _TOLD}
     if resume is not None:
         if done := finished_in(resume, quiet or json):
-            return _report(done, resume, quiet, json)
+            return report(done, resume, quiet, json)
         same_folder(out, resume)
         out, told = resume, _told_before(context, resume)
     elif out is not None:
@@ -114,7 +111,7 @@ def serve(
             if not quiet:
                 telling.say(f"waiting for scripts at {served.address}")
             run = conducted(served)
-    return _report(run, out, quiet, json)
+    return report(run, out, quiet, json)
 
 
 def _told_before(context: typer.Context, folder: Path) -> dict[str, Any]:
@@ -161,12 +158,3 @@ class _Telling(Callback):
 
     def on_incident(self, worker: int, reason: str) -> None:
         self.say(f"worker {worker}: {reason}")
-
-
-def _report(run: Run, out: Path | None, quiet: bool, json: bool) -> None:
-    if json:
-        print_json({"config": dict(run.config), "summary": run.summary(), "folder": None if out is None else str(out)})
-    elif not quiet:
-        say(summary_line(run.config, run.summary()))
-        if out is not None:
-            say(f"saved in {out}; draw it with: unstale show {out}")
