@@ -117,6 +117,11 @@ def test_delays_of_a_run(tmp_path: Path) -> None:
     legend = axes.get_legend()
     assert legend is not None
     assert legend.get_texts()[0].get_text() == f"mean {run.history['delay'].mean():.1f}"
+    assert figure.get_suptitle().startswith("digits / mlp: asgd, N = 3, seed 0")
+    of_scripts = dataclasses.replace(run, config={"method": {"name": "asgd"}, "workers": 3})
+    title = plots.delay_figure(of_scripts).get_suptitle()
+    assert title.startswith("scripts of your own: asgd, N = 3")
+    assert "seed" not in title
 
 
 def test_a_run_without_pushes_has_no_delays(tmp_path: Path) -> None:

@@ -223,10 +223,10 @@ def delay_figure(run: Run) -> Figure:
 
 def _run_title(run: Run) -> str:
     task, method = run.config.get("task"), run.config.get("method")
-    subject = f"{task.get('name')} / {task.get('model_name')}" if isinstance(task, dict) else "run"
+    subject = f"{task.get('name')} / {task.get('model_name')}" if isinstance(task, dict) else "scripts of your own"
     named = method.get("name", "custom") if isinstance(method, dict) else method
-    end = ", diverged" if run.diverged else ""
-    return f"{subject}: {named}, N = {run.config.get('workers')}, seed {run.config.get('seed')}{end}"
+    seed = f", seed {run.config['seed']}" if "seed" in run.config else ""  # what scripts draw is their own affair
+    return f"{subject}: {named}, N = {run.config.get('workers')}{seed}{', diverged' if run.diverged else ''}"
 
 
 def _figure(outline: Outline, what: str) -> tuple[Figure, list[Axes]]:
