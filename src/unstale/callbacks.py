@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -39,6 +40,6 @@ class Callback:
 
 
 def in_short(reason: str) -> str:
-    """One line of it: the last, in which a traceback says what happened."""
+    """One line of it: the last, in which a traceback says what happened; its beginning, if it is a long one."""
     lines = [line.strip() for line in reason.splitlines() if line.strip()]
-    return lines[-1] if lines else "for no reason that is known"
+    return shorten(lines[-1], 160, placeholder=" …") if lines else "for no reason that is known"

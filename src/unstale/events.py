@@ -20,9 +20,10 @@ from unstale.errors import StoreError
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["COLUMNS", "EVENTS", "Event", "EventLog", "Kind", "read_events", "read_events_of"]
+__all__ = ["COLUMNS", "EVENTS", "SERVED", "Event", "EventLog", "Kind", "read_events", "read_events_of"]
 
 EVENTS = "events"  # the folder's name, in that of a run
+SERVED = "served.json"  # there, too: what `unstale serve` was told
 
 Kind = Literal["join", "pull", "exchange", "push", "depart", "expire", "cancel", "flush", "resume"]
 

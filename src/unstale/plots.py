@@ -190,18 +190,21 @@ def run_figure(run: Run) -> Figure:
     """Loss, score, delay and normalised gap of one run over its progress."""
     task, history = run.config.get("task"), run.history
     name = task.get("score_name", "score") if isinstance(task, dict) else "score"
-    figure, made = panels(_run_title(run), rows=3)
+    scored = len(run.evaluations) > 0  # scripts score what they train themselves
+    figure, made = panels(_run_title(run), rows=3 if scored else 2)
     epochs = history["progress"]
     draw_smooth(made[0], epochs, history["loss"], "#0072B2", "training loss")
-    made[0].plot(run.evaluations["progress"], run.evaluations["loss"], color="#D55E00", label="test loss", marker=".")
-    made[1].plot(run.evaluations["progress"], run.evaluations["score"], color="#009E73", marker=".", label=str(name))
-    draw_smooth(made[2], epochs, history["delay"], BLACK, "delay (pushes)")
-    draw_smooth(made[2], epochs, history["normalised_gap"], "#0072B2", "normalised gap (average steps)")
-    for axes, label in zip(made, ("loss", f"test {name}", "staleness"), strict=True):
+    if scored:
+        seen = run.evaluations
+        made[0].plot(seen["progress"], seen["loss"], color="#D55E00", label="test loss", marker=".")
+        made[1].plot(seen["progress"], seen["score"], color="#009E73", marker=".", label=str(name))
+    draw_smooth(made[-1], epochs, history["delay"], BLACK, "delay (pushes)")
+    draw_smooth(made[-1], epochs, history["normalised_gap"], "#0072B2", "normalised gap (average steps)")
+    for axes, label in zip(made, ("loss", *([f"test {name}"] if scored else []), "staleness"), strict=True):
         axes.set_ylabel(label)
         axes.legend(frameon=False, fontsize=9, loc="best")
     log_if_wide(made[0], history["loss"])
-    log_if_wide(made[2], history["normalised_gap"])
+    log_if_wide(made[-1], history["normalised_gap"])
     made[-1].set_xlabel("epochs")
     return figure
 

@@ -55,7 +55,7 @@ def check_shards(method: Method, shards: int, size: int | None = None) -> None:
     if shards > 1 and method.penalty.over != "element":
         raise ArgumentError(
             f"servers must be 1 for method {method.name!r}, whose penalty takes norms over the {method.penalty.over}, "
-            f"got {shards}; use a method that works element by element, such as 'ga'"
+            f"got {shards}; use a method that works element by element, such as 'dana_ga'"
         )
     if size is not None and shards > size:
         raise ArgumentError(f"servers must be at most the {size} parameters that there are, got {shards}; use fewer")

@@ -80,7 +80,7 @@ def load_run(folder: Path) -> Run:
             cancelled=int(about["cancelled"]),
             quarantined=tuple(int(batch) for batch in about["quarantined"]),
             members=tuple(about.get("members", ())),
-            events=read_events(folder / EVENTS) if (folder / EVENTS).is_dir() else None,
+            events=read_events(folder / EVENTS) if any((folder / EVENTS).glob("*.parquet")) else None,
         )
     except (KeyError, TypeError, ValueError) as error:
         raise StoreError(

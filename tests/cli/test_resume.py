@@ -212,6 +212,17 @@ def test_folders_without_a_run(unstale_command: Command, tmp_path: Path, content
     assert "Traceback" not in said.err
 
 
+@pytest.mark.parametrize("command", ["show", "replay"])
+def test_what_has_not_ended_is_told_from_what_is_no_run(
+    command: str, unstale_command: Command, unfinished: Path, tmp_path: Path
+) -> None:
+    said = unstale_command(command, unfinished)
+    assert said.code == 2
+    assert f"{unfinished} holds a run that has not ended; wait for it, or if nothing is at work there" in said.err
+    assert f"go on with unstale train --resume {unfinished}" in said.err
+    assert "has not ended" not in unstale_command(command, tmp_path).err
+
+
 def test_a_run_begun_in_python_goes_on_in_python(unstale_command: Command, tmp_path: Path) -> None:
     unstale.train(blobs(), checkpoints=unstale.Checkpoints(tmp_path / "checkpoints", pushes=2), lr=0.1)
     with pytest.raises(

@@ -17,7 +17,7 @@ from tests.cli.run import Command
 from tests.engines.problems import blobs
 from unstale.clocks import Gamma
 from unstale.engines import Plan
-from unstale.errors import ArgumentError, RunError, StoreError
+from unstale.errors import ArgumentError, Interrupted, RunError, StoreError
 from unstale.experiments import replays
 from unstale.experiments.replays import Replay
 from unstale.methods import get
@@ -42,6 +42,23 @@ def test_the_same_to_the_bit(folder: Path) -> None:
     assert done.identical
     assert (done.largest_difference, done.differences, done.versions) == (0.0, {}, {})
     assert done.run.config["engine"] == "replay"
+
+
+def test_one_that_was_interrupted_is_the_same_too(tmp_path: Path) -> None:
+    """It was not evaluated where it ended, in the middle of an epoch."""
+
+    class Interrupts(unstale.Callback):
+        def on_push(self, row: Mapping[str, Any]) -> None:
+            if row["push"] == 12:
+                raise KeyboardInterrupt
+
+    with pytest.raises(Interrupted) as interrupted:
+        unstale.train(blobs(), "dana_ga", engine="processes", callbacks=[Interrupts()], **SETTINGS)
+    run = interrupted.value.run
+    done = unstale.replay(run.save(tmp_path / "run"), plan=plan())
+    assert len(done.run.evaluations) > len(run.evaluations)
+    assert done.identical
+    assert Replay(altered(run, status="stopped"), done.run, repeated=True).differences == {"evaluations.rows": 1}
 
 
 def test_another_method_has_the_same_arrivals(folder: Path) -> None:
@@ -88,6 +105,9 @@ def test_what_differs_is_named(folder: Path) -> None:
     found = Replay(run, altered(run, history=history), repeated=True)
     assert found.differences == {"history.gap": 2, "history.loss": 1}
     assert not found.identical
+    rounding = altered(run, history=run.history.assign(gap=run.history["gap"] * (1 + 1e-7)))
+    assert Replay(run, rounding, repeated=True).rounded == ("gap",), "as several servers have it"
+    assert Replay(run, rounding, repeated=True).identical
     late = history.assign(outcome=history["outcome"].where(history["push"] != 2, "late"))
     both = Replay(altered(run, history=late), altered(run, history=late.assign(loss=math.nan)), repeated=True)
     assert both.differences == {"history.loss": len(history) - 1}

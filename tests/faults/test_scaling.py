@@ -43,8 +43,9 @@ def test_scale_through_the_handle_tells_what_is_wrong() -> None:
     live.stop()
     run = ended(live, None)
     assert run.status == "stopped"
+    assert live.stats()["pushes"] == len(run.history)
     with pytest.raises(unstale.errors.RunError, match="the run has ended"):
-        live.stats()
+        live.scale(2)
 
 
 def test_stop_lets_gradients_under_way_arrive() -> None:

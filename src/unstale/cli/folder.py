@@ -9,16 +9,13 @@ from typing import TYPE_CHECKING
 
 from unstale.cli.output import say
 from unstale.errors import ArgumentError, StoreError
-from unstale.events import EVENTS
+from unstale.events import EVENTS, SERVED
 
 if TYPE_CHECKING:
     from unstale.checkpoint import Checkpoints
     from unstale.record import Run
 
-__all__ = ["SERVED", "check_free", "finished_in", "kept_in", "needs_out", "resume_command", "same_folder"]
-
-SERVED = "served.json"
-"""What `unstale serve` was told, in the folder of its run."""
+__all__ = ["check_ended", "check_free", "finished_in", "kept_in", "needs_out", "resume_command", "same_folder"]
 
 
 def needs_out(out: Path | None, **given: bool) -> None:
@@ -50,6 +47,19 @@ def check_free(out: Path) -> None:
         if (out / name).exists():
             raise StoreError(f"{out} holds {what} already; choose another folder for --out")
     usable_folder(out)
+
+
+def check_ended(folder: Path) -> None:
+    """What has not ended can be neither drawn nor replayed."""
+    from unstale.experiments.request import CHECKPOINTS, REQUEST
+    from unstale.storage import CONFIG
+
+    begun = any((folder / name).exists() for name in (SERVED, REQUEST, CHECKPOINTS))
+    if begun and not (folder / CONFIG).exists():
+        raise StoreError(
+            f"{folder} holds a run that has not ended; wait for it, or if nothing is at work there, go on with "
+            f"{resume_command(folder)}"
+        )
 
 
 def kept_in(folder: Path | None, every: int | None) -> tuple[Path | None, Checkpoints | None]:

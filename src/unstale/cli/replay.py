@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from unstale.cli.folder import check_free
+from unstale.cli.folder import check_ended, check_free
 from unstale.cli.options import Json, Quiet
 from unstale.cli.output import examples, out, print_json, running, say
 
@@ -23,9 +23,7 @@ _ROWS = ("score", "pushes", "wasted", "mean_delay", "mean_gap", "mean_normalised
 
 
 def replay(
-    folder: Annotated[
-        Path, typer.Argument(help="Of a run with real workers, as train --engine has written it.", show_default=False)
-    ],
+    folder: Annotated[Path, typer.Argument(help="Of a run of `unstale train --engine …`.", show_default=False)],
     method: Annotated[
         str | None,
         typer.Option("--method", "-m", help="Another one, for the same arrivals.", show_default=False),
@@ -46,6 +44,7 @@ def replay(
     from unstale.progress import ProgressBar
     from unstale.storage import CONFIG, read_json
 
+    check_ended(folder)
     read_json(folder / CONFIG)  # a folder without a run is wrong use, not a run that fails
     if save is not None:
         check_free(save)
@@ -72,7 +71,12 @@ def _print(done: Replay) -> None:
     for row in _ROWS:
         table.add_row(row.replace("_", " "), *(_cell(summary[row]) for summary in (then, now)))
     out().print(table)
-    if done.repeated and done.identical:
+    if not done.repeated and done.run.status == "stopped":
+        say("the recorded arrivals ended before all batches were accepted: compare the two at equal progress", "yellow")
+    if done.repeated and done.identical and done.rounded:
+        say("identical: parameters and evaluations are the same to the bit, and so is the history", "bold green")
+        say(f"but for last digits of {', '.join(done.rounded)}, which several servers add up in another order")
+    elif done.repeated and done.identical:
         say("identical: parameters, history and evaluations are the same to the bit", "bold green")
     elif done.repeated:
         _print_differences(done)

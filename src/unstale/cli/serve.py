@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from unstale.callbacks import Callback
-from unstale.cli.folder import SERVED, check_free, finished_in, kept_in, needs_out, same_folder
+from unstale.cli.folder import check_free, finished_in, kept_in, needs_out, same_folder
 from unstale.cli.options import CheckpointEvery, Json, Out, Quiet, Resume, learning_rate
 from unstale.cli.output import examples
 from unstale.cli.run import Last, report
@@ -78,7 +78,7 @@ def serve(
     """
     import unstale
     from unstale.engines.live.launch import conducted
-    from unstale.events import EVENTS
+    from unstale.events import EVENTS, SERVED
     from unstale.schedules import Recipe
     from unstale.storage import write_json
 
@@ -116,6 +116,7 @@ def serve(
 
 def _told_before(context: typer.Context, folder: Path) -> dict[str, Any]:
     """What the server whose run is in ``folder`` was told; nothing else may be said now."""
+    from unstale.events import SERVED
     from unstale.storage import read_json
 
     if not (folder / SERVED).exists():

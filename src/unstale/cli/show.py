@@ -10,6 +10,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from unstale.cli.folder import check_ended
 from unstale.cli.members import print_members
 from unstale.cli.options import Json, Quiet
 from unstale.cli.output import examples, out, print_json, say
@@ -30,7 +31,8 @@ EXAMPLES = examples("unstale show demo", "unstale show demo --json", "unstale sh
 
 def show(
     folder: Annotated[
-        Path, typer.Argument(help="A folder that compare, tune, reproduce or train has written.", show_default=False)
+        Path,
+        typer.Argument(help="A folder that compare, tune, reproduce, train or serve has written.", show_default=False),
     ],
     quiet: Quiet = False,
     json: Json = False,
@@ -40,6 +42,7 @@ def show(
 
     kind = kind_of(folder)
     if kind is None:
+        check_ended(folder)
         raise StoreError(
             f"{folder} holds no comparison, tuning, reproduction or run; "
             "pass a folder that compare, tune, reproduce or train has written"

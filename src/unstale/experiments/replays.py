@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from unstale.callbacks import Callback
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["Replay", "replay"]
 
 _USELESS = ("late", "spent")  # pushes whose gradients a replay does not compute
+_SUMS = ("gap", "normalised_gap", "penalty")  # which several servers add up in another order
+_ROUNDING = 1e-5
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class Replay:
 
     @property
     def identical(self) -> bool:
-        """Whether parameters, history and evaluations are the same to the bit."""
+        """Whether parameters, history and evaluations are the same to the bit, but for ``rounded``."""
         return self.largest_difference == 0 and not self.differences
 
     @cached_property
@@ -52,11 +55,24 @@ class Replay:
     @cached_property
     def differences(self) -> dict[str, int]:
         """Columns of history and evaluations that differ, and in how many rows."""
-        before, after = self.recorded.history, self.run.history
+        before, after = self.recorded.history, self.run.history.copy()
+        after[list(self.rounded)] = before[list(self.rounded)]
         computed = ~before["outcome"].isin(_USELESS)
         losses = {"loss": before["loss"].where(computed)}, {"loss": after["loss"].where(computed)}
         found = _differing("history", before.assign(**losses[0]), after.assign(**losses[1]))
-        return {**found, **_differing("evaluations", self.recorded.evaluations, self.run.evaluations)}
+        seen, again = self.recorded.evaluations, self.run.evaluations
+        # A run that is interrupted is not evaluated where it ends; its replay, which runs out of events, is.
+        again = again.iloc[: len(seen)] if self.recorded.status == "interrupted" else again
+        return {**found, **_differing("evaluations", seen, again)}
+
+    @cached_property
+    def rounded(self) -> tuple[str, ...]:
+        """Figures of the pushes that differ in their last digits only, as those do that several servers added up."""
+        before, after = self.recorded.history, self.run.history
+        if len(before) != len(after):
+            return ()
+        close = {name: np.isclose(before[name], after[name], rtol=_ROUNDING, atol=0, equal_nan=True) for name in _SUMS}
+        return tuple(name for name in _SUMS if close[name].all() and not before[name].equals(after[name]))
 
     @cached_property
     def versions(self) -> dict[str, tuple[str, str]]:

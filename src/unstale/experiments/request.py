@@ -12,6 +12,7 @@ from unstale.describe import Plain, describe
 from unstale.engines import Live, Plan
 from unstale.engines.live import Patience
 from unstale.errors import StoreError
+from unstale.events import SERVED
 from unstale.schedules import Recipe
 from unstale.storage import CONFIG, read_json, write_json, written
 from unstale.tasks import Task
@@ -80,9 +81,11 @@ def request_of(folder: Path) -> Request:
     if not path.exists():
         if not folder.is_dir() or not ((folder / CONFIG).exists() or (folder / CHECKPOINTS).exists()):
             raise StoreError(f"{folder} holds no run; pass a folder that `unstale train --out` has written")
+        if (folder / SERVED).exists():
+            raise StoreError(f"{folder} holds what scripts of your own have trained; only they can compute it again")
         raise StoreError(
             f"{folder} does not say how its plan was made, as a run begun in Python does not; go on in Python, where "
-            f"the task is: unstale.train(task, …, resume=…)"
+            f"the task is: unstale.train(task, …, resume=…), or unstale.replay(folder, plan=unstale.engines.Plan(…))"
         )
     try:
         return Request.of(read_json(path))

@@ -67,8 +67,8 @@ class Background:
         return self._run.result(timeout)
 
     def stats(self) -> dict[str, Plain]:
-        """How it goes: progress, pushes per second, and a line for each worker."""
-        return self._ask(self._conductor.stats)
+        """How it goes, or went: progress, pushes per second, and a line for each worker."""
+        return self._last if self.done else self._ask(self._conductor.stats)
 
     def checkpoint(self) -> None:
         """Write a checkpoint now. Raises `ArgumentError` if the run was not told where to."""
@@ -109,6 +109,7 @@ class Background:
         else:
             ended = partial(self._run.set_result, run)
         torch.set_num_threads(threads)
+        self._last = self._conductor.stats()
         atexit.unregister(self._abandon)
         ended()  # not before its workers are gone
 

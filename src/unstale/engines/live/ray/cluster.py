@@ -6,6 +6,7 @@ import logging
 import os
 import secrets
 import signal
+import socket
 import sys
 import tempfile
 import threading
@@ -20,6 +21,8 @@ from unstale.errors import ArgumentError, MissingPackageError
 __all__ = ["Cluster", "needed", "when_done"]
 
 _OWN_OPTIONS = {"CPU": "num_cpus", "GPU": "num_gpus", "memory": "memory"}
+
+_ANSWERS = 5.0  # seconds that a cluster has to take a connection
 
 
 class Cluster:
@@ -61,9 +64,10 @@ class Cluster:
             Cluster._folder, options = folder, {"include_dashboard": False, "_temp_dir": folder.name}
         handler = signal.getsignal(signal.SIGTERM)
         try:
+            _check_answers(address)
             # "local", for without an address Ray would look for one in its environment.
             self.ray.init(address=address or "local", logging_level=logging.ERROR, **options)
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError) as error:
             if self.local:
                 raise
             raise ArgumentError(
@@ -183,6 +187,13 @@ def _ray(*, ours: bool, needs: str) -> Any:
     except ImportError as error:
         raise MissingPackageError(needs, "ray", "ray") from error
     return ray
+
+
+def _check_answers(address: str | None) -> None:
+    """Ray itself tries for more than a minute to reach a cluster that is not there, and hears no signal meanwhile."""
+    host, _, port = (address or "").rpartition(":")
+    if host and "/" not in host and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWERS).close()
 
 
 def _first_line(error: Exception) -> str:
