@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -92,11 +93,23 @@ def test_what_is_no_single_loop_is_told_apart() -> None:
         source(trace(centred, {"theta": torch.zeros(3)}, {}))
 
 
-def test_loops_do_not_depend_on_threads() -> None:
-    """Neither on torch's, nor on those that a step may have besides."""
+def test_loops_do_not_depend_on_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither on torch's, nor on those that a step may have besides; nor on whether these are to be had."""
+    asked: list[int] = []
+
+    class Pool(ThreadPoolExecutor):
+        def submit(self, *work: Any, **more: Any) -> Any:
+            asked[-1] += 1
+            if asked[-1] % 2:
+                return super().submit(*work, **more)
+            raise RuntimeError("cannot schedule new futures after shutdown")
+
+    pool = Pool(3)
+    monkeypatch.setattr(native, "_threads", lambda count, process: pool)
 
     def trained() -> tuple[torch.Tensor, list[Any]]:
-        server = Server(start(600_000, torch.float32), "dana_ga", 2, executor="compiled")
+        asked.append(0)
+        server = Server(start(900_000, torch.float32), "dana_ga", 2, executor="compiled")
         arrivals = Drive(server, smooth()).run(uneven(2), 3, 0.05)
         return server.params, [(a.receipt.gap, a.receipt.penalty) for a in arrivals]
 
@@ -111,6 +124,9 @@ def test_loops_do_not_depend_on_threads() -> None:
             found.append(trained())
     finally:
         torch.set_num_threads(before)
+    assert asked[0] == 0
+    assert asked[1] > 0
+    assert asked[2] > asked[1], "it may have more than torch"
     for params, figures in found[1:]:
         assert params.equal(found[0][0])
         assert figures == found[0][1]

@@ -19,9 +19,10 @@ __all__ = ["alone_with", "sync_folder"]
 
 @contextmanager
 def alone_with(path: Path | None) -> Iterator[None]:
-    """Have a file or a folder for oneself, among the processes that ask. Raises `StoreError` if another one has it.
+    """Have a file or a folder for oneself, among the processes that ask. Raises `StoreError` if somebody has it.
 
-    The system lets go of it when this process ends, however it does. What does not exist, or None, is nobody's.
+    The system lets go of it when this process ends, however it does. What does not exist, or None, is nobody's; where
+    the file system has no locks, nobody is kept out.
     """
     if fcntl is None or path is None or not path.exists():
         yield
@@ -32,7 +33,7 @@ def alone_with(path: Path | None) -> Iterator[None]:
     except BlockingIOError as error:
         os.close(place)
         folder = path if path.is_dir() else path.parent
-        raise StoreError(f"{folder} is in use by another process; wait for it, or choose another folder") from error
+        raise StoreError(f"{folder} is in use already; wait until it is not, or choose another folder") from error
     except OSError:
         pass  # a file system without locks
     try:

@@ -162,7 +162,8 @@ class EventLog:
         try:
             return self.frame() if self.next else None
         except StoreError as error:
-            warnings.warn(f"{error}; the run is kept without its events", RuntimeWarning, stacklevel=2)
+            with suppress(RuntimeWarning):  # also where warnings are errors
+                warnings.warn(f"{error}; the run is kept without its events", RuntimeWarning, stacklevel=2)
             return None
 
     def frame(self) -> pd.DataFrame:

@@ -54,9 +54,9 @@ def test_a_real_run_is_saved_and_shown(unstale_command: Command, tmp_path: Path)
         (["--max-restarts", "2"], "--max-restarts is for real workers"),
         (
             ["--engine", "processes", "--clock-option", "cv=0.1"],
-            "--clock-option is for simulated ones, but --engine is",
+            "--clock-option is for simulated workers, but --engine is",
         ),
-        (["--engine", "processes", "--strategy", "auto"], "--strategy is for simulated ones"),
+        (["--engine", "processes", "--strategy", "auto"], "--strategy is for simulated workers"),
         (["--engine", "processes", "--threads", "0"], "threads must be"),
         (["--engine", "processes", "--max-restarts", "-1"], "max_restarts must be"),
     ],

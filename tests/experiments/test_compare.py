@@ -155,7 +155,7 @@ def test_a_damaged_summary_is_named(tmp_path: Path) -> None:
 def test_two_processes_do_not_share_a_folder(done: Comparison) -> None:
     from unstale.experiments.store import Store
 
-    with Store(done.folder).claimed(), pytest.raises(StoreError, match="in use by another process"):
+    with Store(done.folder).claimed(), pytest.raises(StoreError, match="in use already"):
         compare(out=done.folder)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import tracemalloc
 import zlib
 from collections.abc import Iterable
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -101,3 +103,23 @@ def test_bytes_that_are_no_tensors_are_damaged(content: bytes) -> None:
     except DamagedFrame:
         return
     assert unpacked(packed(found)) == found == ()
+
+
+def test_who_is_eager_looks_before_it_sleeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    here, there = socket.socketpair()
+    line, other = Channel(here), Channel(there)
+    looks = []
+
+    def look() -> None:
+        looks.append(1)
+        if len(looks) == 3:
+            other.send(Kind.STOP)
+
+    monkeypatch.setattr(os, "sched_yield", look)
+    assert line.next(eager=60.0) == Frame(Kind.STOP, b"")
+    assert len(looks) == 3
+    other.send(Kind.UP)
+    assert line.next() == Frame(Kind.UP, b"")
+    assert len(looks) == 3
+    line.close()
+    other.close()

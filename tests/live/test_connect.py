@@ -32,6 +32,7 @@ from unstale.engines.live.ray.line import RayLine
 from unstale.engines.live.scripts import line
 from unstale.engines.live.scripts.callers import SocketCallers
 from unstale.errors import ArgumentError, GradientError, RunError
+from unstale.events import EventLog, read_events
 
 X = torch.randn(40, 4, generator=torch.Generator().manual_seed(0))
 Y = (X.sum(1) > 0).long()
@@ -447,14 +448,18 @@ def test_a_server_that_is_killed_before_its_first_checkpoint_begins_anew(tmp_pat
     until(lambda: (out / "served.json").exists())
     other = start("serve", "--resume", out)
     said = " ".join(other.communicate(timeout=60)[1].split())
-    assert f"error: {out} is in use by another process" in said
-    assert (out / "events").is_dir(), "it is the living one's"
+    assert f"error: {out} is in use already" in said
     server.kill()
     server.communicate()
+    log = EventLog(out / "events")
+    log.add(0.0, "join", worker=0)
+    log.write()
     again = start("serve", "--resume", out)
     trained(address)
-    assert again.communicate(timeout=60)
+    said = " ".join(again.communicate(timeout=60)[1].split())
     assert again.returncode == 0
+    assert f"the run begins anew; its log until now is in {out / 'events-1'}" in said
+    assert len(read_events(out / "events-1")) == 1
     assert unstale.Run.load(out).history["outcome"].tolist() == ["applied"] * 3
 
 
@@ -699,6 +704,12 @@ def test_no_port_and_no_other_user(address: Path, monkeypatch: pytest.MonkeyPatc
     new.parent.rmdir()
     with pytest.raises(ArgumentError, match="other machines cannot"):
         unstale.connect("tcp://10.0.0.1:1")
+
+
+def test_a_path_that_was_mistyped_is_not_made(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"cannot listen at .*: No such file or directory; choose another address"):
+        unstale.serve("ga", address=tmp_path / "no" / "where" / "s")
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_a_killed_server_left_is_in_nobody_s_way(address: Path) -> None:

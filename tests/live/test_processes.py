@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -83,6 +84,8 @@ def test_workers_have_cores_of_their_own_where_there_are_enough(monkeypatch: pyt
             fleet = live._conductor.fleet
             assert isinstance(fleet, Processes)
             seen |= {n: os.sched_getaffinity(fleet.process(n)) for n in fleet._members if fleet.process(n)}
+            eager = [pickle.loads(fleet._setup(n)).eager > 0 for n in range(len(cores) + 1)]
+            assert eager == [len(seen) == len(cores)] * len(cores) + [False], "nor is one that comes later"
 
         # By then all are up: the gate opens only when each has pushed.
         run("sync", workers, At({2 * workers}, look))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import shlex
-import shutil
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unstale.cli.output import say
+from unstale.cli.output import say, say_warning
 from unstale.errors import ArgumentError, StoreError
 from unstale.events import EVENTS, SERVED
 
@@ -63,10 +63,10 @@ def check_ended(folder: Path) -> None:
 
 
 def kept_in(folder: Path | None, every: int | None) -> tuple[Path | None, Checkpoints | None]:
-    """Where to go on from with the unfinished run in ``folder``, and what to keep there; for the latter, None: as ever.
+    """Where to go on from with the unfinished run in ``folder``, and which checkpoints are to be written there.
 
-    There is nowhere to go on from in a new one, nor if it was killed before its first checkpoint: then it begins anew,
-    and what it wrote of its events goes.
+    For the latter, None is those of before, if there are some. There is nowhere to go on from in a new folder, nor if
+    a run was killed before its first checkpoint: then it begins anew, and what its log has is kept beside.
     """
     from unstale.checkpoint import Checkpoints, numbers
     from unstale.experiments.request import CHECKPOINTS
@@ -85,7 +85,10 @@ def kept_in(folder: Path | None, every: int | None) -> tuple[Path | None, Checkp
             f"{folder} holds a run that was interrupted, and no checkpoint to go on from; keep it, and choose another "
             "folder for a new one (--out)"
         )
-    shutil.rmtree(folder / EVENTS, ignore_errors=True)
+    if any((folder / EVENTS).glob("*.parquet")):
+        beside = next(path for n in count(1) if not (path := folder / f"{EVENTS}-{n}").exists())
+        (folder / EVENTS).rename(beside)
+        say_warning(f"{folder} has no checkpoint to go on from: the run begins anew; its log until now is in {beside}")
     return None, told or Checkpoints(kept)
 
 

@@ -17,7 +17,7 @@ from rich.text import Text
 from unstale.describe import finite
 from unstale.errors import ArgumentError, UnstaleError
 
-__all__ = ["examples", "out", "print_json", "running", "say", "say_error"]
+__all__ = ["examples", "out", "print_json", "running", "say", "say_error", "say_warning"]
 
 
 def out() -> Console:
@@ -37,7 +37,8 @@ def say_error(error: object) -> None:
     Console(stderr=True).print(Text.assemble(("error:", "bold red"), " ", line), soft_wrap=True)
 
 
-def _say_warning(message: object) -> None:
+def say_warning(message: object) -> None:
+    """One line on standard error."""
     line = " ".join(str(message).split())
     Console(stderr=True).print(Text.assemble(("warning:", "yellow"), " ", line), soft_wrap=True)
 
@@ -60,7 +61,7 @@ def running(kept: Callable[[], str]) -> Iterator[None]:
     """
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = lambda message, *_: _say_warning(message)
+            warnings.showwarning = lambda message, *_: say_warning(message)
             yield
     except KeyboardInterrupt as error:
         Console(stderr=True).print(Text(f"interrupted: {kept()}"), soft_wrap=True)

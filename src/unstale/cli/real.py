@@ -40,7 +40,7 @@ def live_options(engine: str | None, settings: Settings, live: Mapping[str, Any]
     engine = engine or "simulate"
     checks.choice("--engine", engine, ENGINES)
     simulated = {name: getattr(settings, name) for name in _SIMULATED}
-    kind, strangers = ("real workers", live) if engine == "simulate" else ("simulated ones", simulated)
+    kind, strangers = ("real workers", live) if engine == "simulate" else ("simulated workers", simulated)
     for name in [name for name, value in strangers.items() if value is not None]:
         raise ArgumentError(f"--{name.replace('_', '-')} is for {kind}, but --engine is {engine!r}; leave it out")
     assert live_of(live)  # which looks at them

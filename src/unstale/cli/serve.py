@@ -82,36 +82,37 @@ def serve(
     from unstale.schedules import Recipe
     from unstale.storage import write_json
 
-    told = {name: context.params[name] for name in _TOLD}
     if resume is not None:
-        if done := finished_in(resume, quiet or json):
-            return report(done, resume, quiet, json)
         same_folder(out, resume)
-        out, told = resume, _told_before(context, resume)
     elif out is not None:
         check_free(out)
-    needs_out(out, checkpoint_every=checkpoint_every is not None)
-    terms = dict(told)
-    rate = [terms.pop(name) for name in ("lr", "warmup", "decay", "decay_at", "decay_factor")]
+    folder = resume or out
+    needs_out(folder, checkpoint_every=checkpoint_every is not None)
     telling, last = _Telling(Console(stderr=True)), Last()
-    with alone_with(out), last.saved_in(out, failed=True):
-        begun, kept = kept_in(out, checkpoint_every)
-        served = unstale.serve(
-            terms.pop("method"),
-            record=None if out is None else out / EVENTS,
-            checkpoints=kept,
-            resume=begun,
-            callbacks=(last,) if quiet else (telling, last),
-            lr=learning_rate(Recipe(), *rate),
-            **terms,
-        )
-        with served:
-            if out is not None and resume is None:
-                write_json(out / SERVED, told)
-            if not quiet:
-                telling.say(f"waiting for scripts at {served.address}")
-            run = conducted(served)
-    return report(run, out, quiet, json)
+    with alone_with(folder):
+        if resume is not None and (done := finished_in(resume, quiet or json)):
+            return report(done, resume, quiet, json)
+        told = {name: context.params[name] for name in _TOLD} if resume is None else _told_before(context, resume)
+        terms = dict(told)
+        rate = [terms.pop(name) for name in ("lr", "warmup", "decay", "decay_at", "decay_factor")]
+        begun, kept = kept_in(folder, checkpoint_every)
+        with last.saved_in(folder, failed=True):
+            served = unstale.serve(
+                terms.pop("method"),
+                record=None if folder is None else folder / EVENTS,
+                checkpoints=kept,
+                resume=begun,
+                callbacks=(last,) if quiet else (telling, last),
+                lr=learning_rate(Recipe(), *rate),
+                **terms,
+            )
+            with served:
+                if folder is not None and resume is None:
+                    write_json(folder / SERVED, told)
+                if not quiet:
+                    telling.say(f"waiting for scripts at {served.address}")
+                run = conducted(served)
+    return report(run, folder, quiet, json)
 
 
 def _told_before(context: typer.Context, folder: Path) -> dict[str, Any]:

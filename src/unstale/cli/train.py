@@ -97,12 +97,12 @@ def _go_on(
     from unstale.experiments.request import request_of
 
     same_folder(out, folder)
-    if run := finished_in(folder, quiet or json):
-        return report(run, folder, quiet, json)
-    request = request_of(folder)
-    for change in changes(request.describe(), settings.changed(request, **words).describe()):
-        raise ArgumentError(f"--resume must go on with the settings of {folder}, but {change}; leave that out")
-    plan = request.plan()
     with alone_with(folder):
+        if run := finished_in(folder, quiet or json):
+            return report(run, folder, quiet, json)
+        request = request_of(folder)
+        for change in changes(request.describe(), settings.changed(request, **words).describe()):
+            raise ArgumentError(f"--resume must go on with the settings of {folder}, but {change}; leave that out")
+        plan = request.plan()
         kept, checkpoints = kept_in(folder, checkpoint_every)
         return carry_out(request, plan, folder, checkpoints, kept, tensorboard=tensorboard, quiet=quiet, json=json)

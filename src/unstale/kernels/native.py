@@ -5,8 +5,8 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import lru_cache
 from typing import Any
@@ -31,7 +31,7 @@ _allowed: ContextVar[int] = ContextVar("threads of a step", default=0)
 
 @contextmanager
 def step_threads(threads: int) -> Iterator[None]:
-    """In this thread, let steps use so many, whatever torch's own operations do: to them the number makes no odds."""
+    """In this thread, let steps use so many, whatever torch's own operations do: their results do not depend on it."""
     before = _allowed.set(threads)
     try:
         yield
@@ -93,9 +93,12 @@ class NativeStep:
                 found[n] = self._piece(start, span.stop, pointers)
 
         allowed = _allowed.get() or torch.get_num_threads()
-        others = min(allowed, (span.stop - span.start) // PIECE) - 1  # not for the sake of a small last piece
-        helping = [_threads(allowed, os.getpid()).submit(work) for _ in range(others)]
+        others = min(allowed, (span.stop - span.start) // PIECE) - 1  # not for the sake of a piece that is not whole
+        helping = list[Future[None]]()
         try:
+            with suppress(RuntimeError):  # there are no more threads to be had, as when Python ends
+                for _ in range(others):
+                    helping.append(_threads(allowed, os.getpid()).submit(work))
             work()
         finally:  # nobody may be at it when its memory goes
             for helper in helping:

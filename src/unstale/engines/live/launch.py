@@ -36,6 +36,7 @@ class Background:
 
     def __init__(self, conductor: Steered) -> None:
         self._conductor = conductor
+        self._threads = torch.get_num_threads()  # here, for in a new thread torch may have what another run left
         self._run: Future[Run] = Future()
         # Workers die with the thread that started them, so this one has to live as long as they do.
         self._thread = threading.Thread(target=self._work, name="unstale-live", daemon=True)
@@ -96,11 +97,10 @@ class Background:
                     raise RunError("the run has ended; see result()") from None
 
     def _work(self) -> None:
-        threads = torch.get_num_threads()
         ended: Callable[[], None]
         try:
             torch.set_num_threads(1)
-            with step_threads(threads), memory_kept(), closing(self._conductor):
+            with step_threads(self._threads), memory_kept(), closing(self._conductor):
                 run = self._conductor.run()
         except BaseException as error:
             if isinstance(error, Interrupted):
@@ -108,7 +108,7 @@ class Background:
             ended = partial(self._run.set_exception, error)
         else:
             ended = partial(self._run.set_result, run)
-        torch.set_num_threads(threads)
+        torch.set_num_threads(self._threads)
         self._last = self._conductor.stats()
         atexit.unregister(self._abandon)
         ended()  # not before its workers are gone

@@ -151,8 +151,8 @@ class Processes:
             path=list(sys.path),
             plan=self._plan,
             device=self._devices[worker % len(self._devices)],
-            cores=self._share(worker) if self._enough else self._cores,
-            eager=_EAGER if self._enough else 0.0,
+            cores=self._share(worker) if self._has_its_own(worker) else self._cores,
+            eager=_EAGER if self._has_its_own(worker) else 0.0,
             threads=self._threads,
             environment=dict(os.environ),
             directory=str(Path.cwd()),
@@ -213,10 +213,11 @@ class Processes:
         """The cores of a worker's own, one for each of its threads."""
         return [self._cores[(worker * self._threads + n) % len(self._cores)] for n in range(self._threads)]
 
-    @property
-    def _enough(self) -> bool:
-        """Whether there is a core for each thread. If not, the kernel places them better: it knows which is free."""
-        return 0 < self._threads * self.plan.workers <= len(self._cores)
+    def _has_its_own(self, worker: int) -> bool:
+        """Whether there is a core for each thread of all. If not, the kernel places them better: it knows which
+        is free. Other runs, and the server itself, are not counted.
+        """
+        return 0 < self._threads * max(self.plan.workers, worker + 1) <= len(self._cores)
 
     @cached_property
     def _cores(self) -> list[int]:

@@ -114,7 +114,7 @@ class Door:
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Alone among servers in a folder, made if need be, where nobody but this user can put anything."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)  # not its parents: a path that was mistyped is none to be made
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         about = os.fstat(descriptor)
