@@ -20,7 +20,7 @@ from unstale.errors import StoreError
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["COLUMNS", "EVENTS", "SERVED", "Event", "EventLog", "Kind", "read_events", "read_events_of"]
+__all__ = ["COLUMNS", "EVENTS", "SERVED", "Event", "EventLog", "Kind", "has_events", "read_events", "read_events_of"]
 
 EVENTS = "events"  # the folder's name, in that of a run
 SERVED = "served.json"  # there, too: what `unstale serve` was told
@@ -183,6 +183,11 @@ def event_log(record: str | Path | None, checkpoints: Path | None, resume: Path 
     log = EventLog(checkpoints / EVENTS)
     log.begin_with(resume / EVENTS)
     return log
+
+
+def has_events(folder: Path) -> bool:
+    """Whether some have been written there."""
+    return bool(_pieces(folder))
 
 
 def read_events(folder: Path, more: Iterable[Event] = ()) -> pd.DataFrame:

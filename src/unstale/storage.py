@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from unstale.describe import Plain
 from unstale.errors import StoreError
-from unstale.events import EVENTS, read_events
+from unstale.events import EVENTS, has_events, read_events
 from unstale.record import EVALUATION_COLUMNS, HISTORY_COLUMNS, Run
 from unstale.timing import write_timeline
 
@@ -80,7 +80,7 @@ def load_run(folder: Path) -> Run:
             cancelled=int(about["cancelled"]),
             quarantined=tuple(int(batch) for batch in about["quarantined"]),
             members=tuple(about.get("members", ())),
-            events=read_events(folder / EVENTS) if any((folder / EVENTS).glob("*.parquet")) else None,
+            events=read_events(folder / EVENTS) if has_events(folder / EVENTS) else None,
         )
     except (KeyError, TypeError, ValueError) as error:
         raise StoreError(

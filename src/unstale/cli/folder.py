@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from unstale.cli.output import say, say_warning
 from unstale.errors import ArgumentError, StoreError
-from unstale.events import EVENTS, SERVED
+from unstale.events import EVENTS, SERVED, has_events
 
 if TYPE_CHECKING:
     from unstale.checkpoint import Checkpoints
@@ -85,7 +85,7 @@ def kept_in(folder: Path | None, every: int | None) -> tuple[Path | None, Checkp
             f"{folder} holds a run that was interrupted, and no checkpoint to go on from; keep it, and choose another "
             "folder for a new one (--out)"
         )
-    if any((folder / EVENTS).glob("*.parquet")):
+    if has_events(folder / EVENTS):
         beside = next(path for n in count(1) if not (path := folder / f"{EVENTS}-{n}").exists())
         (folder / EVENTS).rename(beside)
         say_warning(f"{folder} has no checkpoint to go on from: the run begins anew; its log until now is in {beside}")

@@ -146,13 +146,14 @@ class Processes:
         return self._members[worker].process
 
     def _setup(self, worker: int) -> bytes:
+        alone = self._has_its_own(worker)
         setup = Setup(
             worker=worker,
             path=list(sys.path),
             plan=self._plan,
             device=self._devices[worker % len(self._devices)],
-            cores=self._share(worker) if self._has_its_own(worker) else self._cores,
-            eager=_EAGER if self._has_its_own(worker) else 0.0,
+            cores=self._share(worker) if alone else self._cores,
+            eager=_EAGER if alone else 0.0,
             threads=self._threads,
             environment=dict(os.environ),
             directory=str(Path.cwd()),
