@@ -54,6 +54,7 @@ def test_the_history_is_what_callbacks_were_told() -> None:
     pd.testing.assert_frame_equal(history, wanted, check_exact=True)
     assert recorder.cancelled == 2
     assert list(history["delay"]) == [2**40, 0, 3, 1, -1, -1]
+    assert list(history["loss"].fillna(-1)) == [1 / 3] * 4 + [-1, -1]
 
 
 def test_a_recorder_goes_on_from_its_state() -> None:

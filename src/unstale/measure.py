@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["Outcome", "Receipt", "figures"]
+__all__ = ["VOID", "Outcome", "Receipt", "figures"]
 
 Outcome = Literal["applied", "held", "dropped", "rejected", "late", "spent"]
+VOID: tuple[Outcome, ...] = ("late", "spent")  # of pushes whose tickets did not count: nothing of them is looked at
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,11 @@ class Receipt:
     def applied(self) -> bool:
         """Whether this push made an update."""
         return self.outcome == "applied"
+
+    @property
+    def counted(self) -> bool:
+        """Whether its ticket still did; if not, nobody looked at its gradient."""
+        return self.outcome not in VOID
 
 
 def figures(sums: Mapping[str, float], size: int, updates: int) -> dict[str, float | int | None]:

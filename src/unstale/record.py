@@ -54,8 +54,8 @@ class Run:
     config: what it was, as JSON values. params: the model's parameters and buffers by name.
     history: one row per push. push counts from 0; progress and lr are those before the push; epoch is the data epoch
         of its batch; stream is that of its batch (-1 for none), and reset tells that the stream's memory was lost
-        before it; time is simulated, in units of the clock; gap, normalised_gap, penalty as in `Receipt`; delay is -1
-        where the ticket did not count any more.
+        before it; time is simulated, in units of the clock; gap, normalised_gap, penalty as in `Receipt`; delay is -1,
+        and loss NaN, where the ticket did not count any more.
     evaluations: one row per evaluation of θ: progress (epochs), time, pushes so far, loss and score on the test set.
     status: "finished", "stopped" (by a callback or at divergence), "interrupted" or "failed". seconds: of wall time.
     cancelled: gradients given up while they were computed. quarantined: batches given up after three failures.

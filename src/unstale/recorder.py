@@ -93,7 +93,7 @@ class Recorder:
             "gap": _or_nan(receipt.gap),
             "normalised_gap": _or_nan(receipt.normalised_gap),
             "penalty": _or_nan(receipt.penalty),
-            "loss": loss,
+            "loss": loss if receipt.counted else math.nan,
             "lr": _or_nan(receipt.lr),
             "outcome": receipt.outcome,
             "finite": receipt.finite,

@@ -130,7 +130,7 @@ class Server(Resumable):
     ) -> tuple[Receipt, Ticket | None]:
         """`push`, and `pull` by the same worker, in one pass over memory. After a late or spent ticket, no pull."""
         receipt, answer = self._push(ticket, gradient, lr, buffers, memory, reply=True)
-        if answer is None and receipt.outcome not in ("late", "spent"):
+        if answer is None and receipt.counted:
             answer = self.pull(receipt.worker)
         return receipt, answer
 

@@ -108,9 +108,6 @@ def test_what_differs_is_named(folder: Path) -> None:
     rounding = altered(run, history=run.history.assign(gap=run.history["gap"] * (1 + 1e-7)))
     assert Replay(run, rounding, repeated=True).rounded == ("gap",), "as several servers have it"
     assert Replay(run, rounding, repeated=True).identical
-    late = history.assign(outcome=history["outcome"].where(history["push"] != 2, "late"))
-    both = Replay(altered(run, history=late), altered(run, history=late.assign(loss=math.nan)), repeated=True)
-    assert both.differences == {"history.loss": len(history) - 1}
     assert Replay(run, altered(run, history=run.history.iloc[:-3]), repeated=True).differences == {"history.rows": 3}
 
     versions: Mapping[str, Any] = run.config["versions"]  # type: ignore[assignment]

@@ -19,6 +19,7 @@ from unstale.engines.interrupts import interrupts_between_pushes
 from unstale.engines.training import Training
 from unstale.errors import RunError
 from unstale.events import Event
+from unstale.measure import VOID
 from unstale.record import Run
 from unstale.tickets import Ticket
 
@@ -127,7 +128,7 @@ class _Repeat(_Replay):
         if event.ticket != ticket.number:
             ticket = ticket.renumbered(event.ticket)
         computed = Computed(float("nan"), torch.empty(0), {})
-        useless = event.outcome in ("late", "spent")
+        useless = event.outcome in VOID
         if not useless:
             computed = self._computed(ticket)
         if event.outcome == "rejected":  # whatever was wrong with it then

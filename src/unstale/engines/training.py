@@ -111,7 +111,8 @@ class Training(ABC):
         self.whole = True
         for callback in self.callbacks:
             callback.on_push(row)
-        if self.plan.stop_on_divergence and not (receipt.finite and math.isfinite(loss)):
+        diverged = receipt.counted and not (receipt.finite and math.isfinite(loss))
+        if diverged and self.plan.stop_on_divergence:
             raise StopRun
 
     def keep_in(self, checkpoints: Checkpoints | None, resume: Path | None) -> None:

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Replay", "replay"]
 
-_USELESS = ("late", "spent")  # pushes whose gradients a replay does not compute
 _SUMS = ("gap", "normalised_gap", "penalty")  # which several servers add up in another order
 _ROUNDING = 1e-5
 
@@ -57,9 +56,7 @@ class Replay:
         """Columns of history and evaluations that differ, and in how many rows."""
         before, after = self.recorded.history, self.run.history.copy()
         after[list(self.rounded)] = before[list(self.rounded)]
-        computed = ~before["outcome"].isin(_USELESS)
-        losses = {"loss": before["loss"].where(computed)}, {"loss": after["loss"].where(computed)}
-        found = _differing("history", before.assign(**losses[0]), after.assign(**losses[1]))
+        found = _differing("history", before, after)
         seen, again = self.recorded.evaluations, self.run.evaluations
         # A run that is interrupted is not evaluated where it ends; its replay, which runs out of events, is.
         again = again.iloc[: len(seen)] if self.recorded.status == "interrupted" else again

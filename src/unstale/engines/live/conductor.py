@@ -184,7 +184,7 @@ class Conductor(Training, Staffed):
         starters = set(receipt.released)
         if current and member.leaving:
             self._dismiss(message.worker)
-        elif current and (not alone or receipt.outcome in ("late", "spent")):
+        elif current and not (alone and receipt.counted):
             starters.add(message.worker)
         return self._pull(starters)
 

@@ -100,10 +100,10 @@ class Member:
         if receipt.outcome in ("applied", "held"):
             self.accepted += 1
             self.delays += receipt.delay or 0
-        elif receipt.outcome in ("late", "spent"):
-            self.late += 1
-        else:
+        elif receipt.counted:
             self.dropped += 1
+        else:
+            self.late += 1
 
     def deadline(self, patience: Patience) -> float | None:
         """When it must have been heard of; None where nothing is expected."""
