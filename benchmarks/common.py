@@ -45,6 +45,18 @@ def alternate(sides: dict[str, Callable[[], float | None]], rounds: int, warmup:
     return seconds
 
 
+def seconds_of(action: Callable[[], object], times: int) -> Callable[[], float]:
+    """Seconds per call, over so many."""
+
+    def repeat() -> float:
+        started = time.perf_counter()
+        for _ in range(times):
+            action()
+        return (time.perf_counter() - started) / times
+
+    return repeat
+
+
 def ratio(slow: list[float], fast: list[float]) -> dict[str, float]:
     """How many times longer ``slow`` took: the median over the rounds, the least and the most."""
     each = [s / f for s, f in zip(slow, fast, strict=True)]

@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import itertools
 import os
-import time
 from collections.abc import Callable
 
 import torch
-from common import Row, alternate, median, parser, ratio, report, threads
+from common import Row, alternate, median, parser, ratio, report, seconds_of, threads
 
 import unstale
 from unstale.kernels import Blocks, Executor
@@ -53,18 +52,6 @@ def exchanging(method: str, d: int, executor: str | Executor, gradient: torch.Te
         _, tickets[worker] = of.exchange(ticket, gradient)
 
     return exchange
-
-
-def seconds_of(action: Callable[[], object], times: int) -> Callable[[], float]:
-    """Seconds per call, over so many."""
-
-    def repeat() -> float:
-        started = time.perf_counter()
-        for _ in range(times):
-            action()
-        return (time.perf_counter() - started) / times
-
-    return repeat
 
 
 def measure(method: str, d: int, rounds: int) -> Row:

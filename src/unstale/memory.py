@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from unstale import placing
 from unstale.errors import ArgumentError
 from unstale.methods.block import State
 
@@ -35,11 +36,11 @@ class Memory:
         self.states = states
         self.keep_points = keep_points
         # Half precision cannot carry running means of squares.
-        self.theta = params.detach().clone(memory_format=torch.contiguous_format)
-        if params.element_size() < 4:
-            self.theta = self.theta.float()
+        like = params.detach().float() if params.element_size() < 4 else params.detach()
+        self._places = {name: place for place, name in enumerate(["theta", *states])}
+        self.theta = self._copy("theta", like)
         self._initial = self.theta.clone() if any(s.initial == "params" for s in states.values()) else None
-        self.shared = {name: self._new(state) for name, state in states.items() if state.kind != "per_worker"}
+        self.shared = {name: self._new(name) for name, state in states.items() if state.kind != "per_worker"}
         self.rows: dict[int, dict[str, Tensor]] = {}
         self.points: dict[int, Tensor] = {}
         # Where each worker's points must lie, (d,) of θ's dtype: memory that an engine shares with a worker's process.
@@ -50,13 +51,18 @@ class Memory:
             self.rows[worker] = self._row()
         self.refresh_sums()
 
-    def _new(self, state: State) -> Tensor:
+    def _copy(self, name: str, value: Tensor) -> Tensor:
+        """Of a vector, where that of this name lies in its page."""
+        return placing.empty(value, self._places.get(name, placing.POINT)).copy_(value)
+
+    def _new(self, name: str) -> Tensor:
+        state = self.states[name]
         if state.kind == "scalar":
             return torch.tensor(state.initial, dtype=torch.float64, device=self.theta.device)
         if state.initial == "params":
             assert self._initial is not None
-            return self._initial.clone()
-        return torch.full_like(self.theta, state.initial)
+            return self._copy(name, self._initial)
+        return placing.empty(self.theta, self._places[name]).fill_(state.initial)
 
     def move(self, params: Tensor) -> None:
         """Put θ elsewhere."""
@@ -68,7 +74,7 @@ class Memory:
         self.refresh_sums()
 
     def _row(self) -> dict[str, Tensor]:
-        return {name: self._new(state) for name, state in self.states.items() if state.kind == "per_worker"}
+        return {name: self._new(name) for name, state in self.states.items() if state.kind == "per_worker"}
 
     def leave(self, worker: int) -> None:
         """Forget a worker's rows: S ← S − v_i, v_i ← 0; summed anew, for a v_i that is NaN does not subtract."""
@@ -93,7 +99,7 @@ class Memory:
         own = self.points.get(worker)
         if own is not None and self._holders[id(own)] == 1:
             return own
-        return self._spare.pop() if self._spare else torch.empty_like(self.theta)
+        return self._spare.pop() if self._spare else placing.empty(self.theta, placing.POINT)
 
     def send(self, worker: int, point: Tensor) -> None:
         """``point`` is what ``worker`` has now; a snapshot that nobody has any more is kept to be written over."""
@@ -137,8 +143,10 @@ class Memory:
         for name, value in state["shared"].items():
             self.shared[name].copy_(value)
         like = self.theta
-        self.rows = {int(w): {n: v.to(like).clone() for n, v in rows.items()} for w, rows in state["rows"].items()}
-        points = {id(point): point.to(like).clone() for point in state["points"].values()}
+        self.rows = {
+            int(w): {n: self._copy(n, v.to(like)) for n, v in rows.items()} for w, rows in state["rows"].items()
+        }
+        points = {id(point): self._copy("sent", point.to(like)) for point in state["points"].values()}
         self.points, self._spare = {int(w): points[id(point)] for w, point in state["points"].items()}, []
         self._holders = Counter(map(id, self.points.values()))
         self._initial = None if state["initial"] is None else state["initial"].to(like).clone()

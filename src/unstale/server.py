@@ -205,7 +205,7 @@ class Server(Resumable):
             self._settle()
             about["finite"] = self._finite(vector)
             return self._receipt("dropped", about, f"a delay of {about['delay']} is not admitted"), None
-        if buffers is not None:
+        if buffers:
             self.buffers.accept(entry.worker, buffers)
         self._memories.accept(entry, memory)
         return self._commit(entry, vector, about, reply=reply)

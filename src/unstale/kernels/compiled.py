@@ -8,8 +8,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-import torch
-
 from unstale.kernels.blocks import Blocks
 from unstale.kernels.inductor import InductorStep
 from unstale.kernels.native import NativeStep, fits
@@ -39,7 +37,6 @@ class Compiled:
     _steps: dict[object, _Step] = field(default_factory=dict, repr=False)
     _broken: bool = field(default=False, repr=False)
 
-    @torch.no_grad()
     def run(self, program: Program, operands: Operands) -> dict[str, float]:
         """See `Executor`."""
         if self._broken:

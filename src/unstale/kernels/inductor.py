@@ -30,6 +30,7 @@ class InductorStep:
         self._fused: dict[int, Callable[..., Any]] = {}
         self._program = program
 
+    @torch.no_grad()
     def run(self, operands: Operands) -> dict[str, float]:
         """All spans; answers the sums."""
         outcomes = []

@@ -15,9 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from unstale.placing import GRADIENT, POINT, skipped
+
 __all__ = ["Block"]
 
 _ALIGNED = 64  # bytes, as vector instructions like it
+_PLACES = {"point": POINT, "gradient": GRADIENT}
 
 
 class Block:
@@ -36,8 +39,9 @@ class Block:
         }
         starts, total = {}, 0
         for name, (kind, shape) in wanted.items():
+            total += skipped(total, _PLACES[name]) if name in _PLACES else -total % _ALIGNED
             starts[name] = total
-            total += -(-shape.numel() * kind.itemsize // _ALIGNED) * _ALIGNED
+            total += shape.numel() * kind.itemsize
         self.descriptor = _new(total) if descriptor is None else descriptor
         self._memory = mmap.mmap(self.descriptor, total)
         views: dict[str, Any] = {

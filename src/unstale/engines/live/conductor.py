@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from functools import singledispatchmethod
 from typing import Any
 
 from unstale.callbacks import Callback, StopRun
@@ -140,16 +139,21 @@ class Conductor(Training, Staffed):
 
     # What is heard.
 
-    @singledispatchmethod
     def _hear(self, message: Message) -> None:
-        raise NotImplementedError
+        match message:
+            case Arrived():
+                self._on_arrived(message)
+            case Up():
+                self._on_up(message)
+            case Placed():
+                self._on_placed(message)
+            case Gone():
+                self._on_gone(message)
 
-    @_hear.register
-    def _(self, message: Placed) -> None:
+    def _on_placed(self, message: Placed) -> None:
         self.members[message.worker].become("starting", self.clock())
 
-    @_hear.register
-    def _(self, message: Up) -> None:
+    def _on_up(self, message: Up) -> None:
         member = self.members[message.worker]
         if message.worker not in self.server.workers:
             self.books.join(message.worker)
@@ -160,8 +164,7 @@ class Conductor(Training, Staffed):
         else:
             self._pull([message.worker])
 
-    @_hear.register
-    def _(self, message: Arrived) -> None:
+    def _on_arrived(self, message: Arrived) -> None:
         member, now = self.members[message.worker], self.clock()
         ticket = member.ticket
         if ticket is None or not self._was_sent(member, message.number):
@@ -188,8 +191,7 @@ class Conductor(Training, Staffed):
             starters.add(message.worker)
         return self._pull(starters)
 
-    @_hear.register
-    def _(self, message: Gone) -> None:
+    def _on_gone(self, message: Gone) -> None:
         self._lose(self.members[message.worker], message.reason)
 
     def _was_sent(self, member: Member, number: int) -> bool:

@@ -24,7 +24,7 @@ __all__ = ["Channel", "DamagedFrame", "Frame", "Kind", "packed", "unpacked"]
 _HEADER, _CHECK = struct.Struct("<4sBQI"), struct.Struct("<I")
 _BEGINS = _HEADER.size + _CHECK.size  # bytes before the payload
 _MAGIC = b"unst"
-_CHUNK = 1 << 20
+_CHUNK = 1 << 16  # bytes; what is read is put into as many each time, and a MiB would be taken from the system
 _LARGEST = 1 << 34
 
 

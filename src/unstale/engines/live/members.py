@@ -78,6 +78,8 @@ class Member:
     failures: list[str] = field(default_factory=list)
     """Why it was lost, the last few times."""
     durations: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT))
+    longest: float = 0.0
+    """Of these."""
     leaving: bool = False
 
     def become(self, state: State, now: float) -> None:
@@ -97,6 +99,7 @@ class Member:
         """It pushed."""
         self.pushes += 1
         self.durations.append(now - self.sent)
+        self.longest = max(self.durations)
         if receipt.outcome in ("applied", "held"):
             self.accepted += 1
             self.delays += receipt.delay or 0
@@ -109,7 +112,7 @@ class Member:
         """When it must have been heard of; None where nothing is expected."""
         if self.state in ("starting", "busy", "silent"):
             known = self.durations and self.state != "starting"
-            allowed = max(patience.floor, patience.slowness * max(self.durations)) if known else patience.starting
+            allowed = max(patience.floor, patience.slowness * self.longest) if known else patience.starting
             return self.since + allowed
         if self.state == "waiting":
             return self.since + patience.floor

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import queue
 import time
 from abc import ABC, abstractmethod
@@ -40,6 +41,7 @@ class Steered(ABC):
         self._asked: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._stopping, self._halt = "", 0.0
         self._zero = time.monotonic()
+        self._expected = math.inf  # when the first member must have been heard of, as of the last wait
 
     @abstractmethod
     def run(self) -> Run:
@@ -106,6 +108,8 @@ class Steered(ABC):
 
     def _overdue(self, moment: float) -> Iterator[Member]:
         """Those who should have been heard of by then; what is done about one may change another."""
+        if self._expected > moment:  # what has become due since is so at the next wait, which ends at once
+            return
         for member in list(self.members.values()):
             deadline = self._deadline(member)
             if deadline is not None and deadline <= moment:
@@ -114,9 +118,10 @@ class Steered(ABC):
     def _seconds_left(self) -> float:
         """Until the next one must have been heard of, or the grace is over; a `TICK` at most."""
         now = self.clock()
-        until = [d for m in self.members.values() if (d := self._deadline(m)) is not None]
-        until += [self._halt] if self._stopping else []
-        return max(0.0, min([TICK, *(moment - now for moment in until)]))
+        deadlines = (self._deadline(member) for member in self.members.values())
+        self._expected = min((moment for moment in deadlines if moment is not None), default=math.inf)
+        until = min(self._expected, self._halt) if self._stopping else self._expected
+        return max(0.0, min(TICK, until - now))
 
     def _note_failure(self, member: Member, reason: str) -> None:
         """For the report, and for those who look on."""

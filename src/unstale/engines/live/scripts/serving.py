@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from functools import singledispatchmethod
 from pathlib import Path
 from typing import Any
 
@@ -155,12 +154,18 @@ class Serving(Visited):
 
     # What is heard.
 
-    @singledispatchmethod
     def _hear(self, message: Heard) -> None:
-        raise NotImplementedError
+        match message:
+            case Arrived():
+                self._on_arrived(message)
+            case Asked():
+                self._on_asked(message)
+            case Up():
+                self._on_up(message)
+            case Gone():
+                self._on_gone(message)
 
-    @_hear.register
-    def _(self, message: Up) -> None:
+    def _on_up(self, message: Up) -> None:
         worker, likeness = message.worker, self.fleet.likeness(message.worker)
         try:
             self._settle(likeness, lambda: self.fleet.model(worker))
@@ -174,8 +179,7 @@ class Serving(Visited):
         self.fleet.welcome(worker, [layer.name for layer in self.books.server.layout.layers])
         return self._begin_or_pull(worker)
 
-    @_hear.register
-    def _(self, message: Asked) -> None:
+    def _on_asked(self, message: Asked) -> None:
         member = self.members.get(message.worker)
         if member is None:
             return
@@ -190,8 +194,7 @@ class Serving(Visited):
         else:
             self.fleet.show(member.worker, self.books.server.params, self.books.server.buffers.current())
 
-    @_hear.register
-    def _(self, message: Arrived) -> None:
+    def _on_arrived(self, message: Arrived) -> None:
         member, now = self.members.get(message.worker), self.clock()
         if member is None:
             return None
@@ -213,8 +216,7 @@ class Serving(Visited):
             callback.on_push(row)
         return self._pull(receipt.released)
 
-    @_hear.register
-    def _(self, message: Gone) -> None:
+    def _on_gone(self, message: Gone) -> None:
         if message.worker in self.members:
             self._depart(self.members[message.worker], message.reason, failed=bool(message.reason))
         self.fleet.forget(message.worker)
