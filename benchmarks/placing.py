@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import mmap
 from collections.abc import Callable
+from functools import partial
 from unittest import mock
 
 import torch
@@ -46,11 +47,15 @@ def exchanging(d: int, empty: Callable[[Tensor, int], Tensor]) -> Callable[[], o
 
 def measure(d: int, rounds: int) -> Row:
     times = WORKERS * max(1, round(4e6 / d))
-    makers = {"placed": placing.empty, "whole pages": whole_pages}
-    sides: dict[str, Callable[[], float | None]] = {
-        name: seconds_of(exchanging(d, empty), times) for name, empty in makers.items()
-    }
-    taken = alternate(sides, rounds)
+
+    def anew(empty: Callable[[Tensor, int], Tensor]) -> float:
+        # Each time on other memory, for what it happens to be given matters, too.
+        exchange = exchanging(d, empty)
+        seconds_of(exchange, WORKERS)()
+        return seconds_of(exchange, times)()
+
+    sides = {"placed": placing.empty, "whole pages": whole_pages}
+    taken = alternate({side: partial(anew, empty) for side, empty in sides.items()}, rounds)
     row: Row = {"d": f"{d:,}", **{f"{side} ms": 1e3 * median(taken[side]) for side in sides}}
     return row | {"whole pages/ placed": ratio(taken["whole pages"], taken["placed"]), "raw seconds": taken}
 

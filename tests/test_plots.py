@@ -78,9 +78,14 @@ def test_nothing_to_draw_is_an_empty_picture(tmp_path: Path) -> None:
     scores = {("asgd", 1): (math.nan, 0.0)}
     outline = frames.make_outline(scores, seeds=1)
     none = frames.make_results(outline, scores).iloc[:0]
-    drawn(plots.scores_figure(outline, none), tmp_path / "a.png")
-    drawn(plots.gap_figure(outline, frames.make_epochs()), tmp_path / "b.png")
-    drawn(plots.curves_figure(outline, curves(("x",)).iloc[:0], none), tmp_path / "c.png")
+    figures = (
+        plots.scores_figure(outline, none),
+        plots.gap_figure(outline, frames.make_epochs()),
+        plots.curves_figure(outline, curves(("x",)).iloc[:0], none),
+    )
+    for number, figure in enumerate(figures):
+        drawn(figure, tmp_path / f"{number}.png")
+        assert not [line for axes in figure.axes for line in axes.get_lines() if np.size(line.get_xdata())]
 
 
 def test_what_grows_without_bound_gets_a_log_scale() -> None:
@@ -126,4 +131,22 @@ def test_delays_of_a_run(tmp_path: Path) -> None:
 
 def test_a_run_without_pushes_has_no_delays(tmp_path: Path) -> None:
     run = unstale.train(unstale.tasks.quadratic(), "asgd", 1, epochs=0.1)
-    plots.delay_figure(dataclasses.replace(run, history=run.history.iloc[:0])).savefig(tmp_path / "delays.png")
+    figure = plots.delay_figure(dataclasses.replace(run, history=run.history.iloc[:0]))
+    drawn(figure, tmp_path / "delays.png")
+    (axes,) = figure.axes
+    assert not axes.patches
+    assert not axes.get_lines()
+
+
+def test_what_has_no_place_on_an_axis_is_left_out_of_the_picture() -> None:
+    """A delay of 0 on a logarithmic axis; -1, which stands for none, on any."""
+    run = unstale.train(unstale.tasks.quadratic(), "asgd", 4, epochs=2)
+    history = run.history.assign(normalised_gap=np.geomspace(1e-3, 1e3, len(run.history)))
+    history["delay"] = history["delay"].where(history["push"] != 9, -1)
+    figure = plots.run_figure(dataclasses.replace(run, history=history))
+    axes = figure.axes[-1]
+    assert axes.get_yscale() == "log"
+    figure.draw_without_rendering()
+    transform = axes.yaxis.get_transform()
+    assert not np.isfinite(transform.transform(np.array([0.0]))).any(), "masked, not clipped to the edge"
+    assert all(np.nanmin(line.get_ydata()) >= 0 for line in axes.get_lines())

@@ -121,7 +121,7 @@ def draw_smooth(axes: Axes, x: pd.Series[float], y: pd.Series[float], colour: st
 def log_if_wide(axes: Axes, values: pd.Series[float]) -> None:
     """A logarithmic axis, where only that shows them."""
     if is_wide(values):
-        axes.set_yscale("log")
+        axes.set_yscale("log", nonpositive="mask")  # a delay may be 0
 
 
 def is_wide(values: pd.Series[float]) -> bool:

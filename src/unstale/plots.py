@@ -198,7 +198,7 @@ def run_figure(run: Run) -> Figure:
         seen = run.evaluations
         made[0].plot(seen["progress"], seen["loss"], color="#D55E00", label="test loss", marker=".")
         made[1].plot(seen["progress"], seen["score"], color="#009E73", marker=".", label=str(name))
-    draw_smooth(made[-1], epochs, history["delay"], BLACK, "delay (pushes)")
+    draw_smooth(made[-1], epochs, history["delay"].where(history["delay"] >= 0), BLACK, "delay (pushes)")
     draw_smooth(made[-1], epochs, history["normalised_gap"], "#0072B2", "normalised gap (average steps)")
     for axes, label in zip(made, ("loss", *([f"test {name}"] if scored else []), "staleness"), strict=True):
         axes.set_ylabel(label)

@@ -18,6 +18,7 @@ from unstale.engines.live.members import AWAY
 from unstale.experiments.outline import Trial
 from unstale.experiments.pool import Failure, Watcher
 from unstale.progress_lines import bar, worker_lines
+from unstale.record import USED
 
 if TYPE_CHECKING:
     from unstale.engines.base import Plan
@@ -44,7 +45,7 @@ class ProgressBar(Callback):
         self._every = _EVERY if self._live else _EVERY_IN_FILES
         self._epochs = 0.0
         self._score_name = "score"
-        self._score = math.nan
+        self._score: float | None = None  # until it is evaluated
         self._drawn = 0.0
         self._sums = self._told = _Sums()
         self._rate = 0.0
@@ -112,11 +113,13 @@ class ProgressBar(Callback):
 
     def _line(self, now: float) -> Text:
         if self._sums.n:
-            self._told, self._rate = self._sums, self._sums.n / max(now - self._drawn, 1e-9)
+            self._rate = self._sums.n / max(now - self._drawn, 1e-9)
+        if self._sums.used:
+            self._told = self._sums
         line = Text.assemble(
             f" epoch {self._progress:.1f}/{self._epochs:g}",
             f"  loss {self._told.mean('loss'):.3g}",
-            (f"  {self._score_name} {self._score:.4g}", "bold"),
+            ("" if self._score is None else f"  {self._score_name} {self._score:.4g}", "bold"),
             f"  delay {self._told.mean('delay'):.1f}",
             self._alive() if self._workers else f"  gap {self._told.mean('gap'):.1e}",
             f"  {self._rate:.0f}/s",
@@ -132,19 +135,22 @@ class ProgressBar(Callback):
 
 
 class _Sums:
-    """Of what is averaged between two refreshes."""
+    """Of what is averaged between two refreshes, over the gradients that were used; ``n`` pushes in all."""
 
     def __init__(self) -> None:
-        self.n = 0
+        self.n = self.used = 0
         self._of = {"loss": 0.0, "delay": 0.0, "gap": 0.0}
 
     def add(self, row: Mapping[str, Any]) -> None:
         self.n += 1
+        if row["outcome"] not in USED:
+            return
+        self.used += 1
         for name in self._of:
             self._of[name] += row[name]
 
     def mean(self, name: str) -> float:
-        return self._of[name] / self.n if self.n else math.nan
+        return self._of[name] / self.used if self.used else math.nan
 
 
 class RunsBar(Watcher):

@@ -54,8 +54,8 @@ class Run:
     config: what it was, as JSON values. params: the model's parameters and buffers by name.
     history: one row per push. push counts from 0; progress and lr are those before the push; epoch is the data epoch
         of its batch; stream is that of its batch (-1 for none), and reset tells that the stream's memory was lost
-        before it; time is simulated, in units of the clock; gap, normalised_gap, penalty as in `Receipt`; delay is -1,
-        and loss NaN, where the ticket did not count any more.
+        before it; time is simulated, in units of the clock, or of a real run in seconds; gap, normalised_gap, penalty
+        as in `Receipt`; delay is -1, and loss NaN, where the ticket did not count any more.
     evaluations: one row per evaluation of θ: progress (epochs), time, pushes so far, loss and score on the test set.
     status: "finished", "stopped" (by a callback or at divergence), "interrupted" or "failed". seconds: of wall time.
     cancelled: gradients given up while they were computed. quarantined: batches given up after three failures.
@@ -102,6 +102,7 @@ class Run:
 
         wasted: gradients that were not: dropped + rejected (NaN, Inf) + late (or pushed a second time) + cancelled
         (given up while they were computed, and not pushed). restarts: of workers, which in simulated time never fail.
+        time: of the last push; simulated, in the clock's unit, or of a real run in seconds. seconds: of wall time.
         """
         used = self.history[self.history["outcome"].isin(USED)]
         became = self.history["outcome"].value_counts()
@@ -120,7 +121,7 @@ class Run:
             # The first pushes have none; after them a NaN is a gap that was not finite, and must not be passed over.
             "mean_normalised_gap": _mean(used, "normalised_gap") if used["gap"].notna().all() else math.nan,
             "mean_penalty": _mean(used, "penalty"),
-            "simulated_time": float(self.history["time"].max()) if len(self.history) else 0.0,
+            "time": float(self.history["time"].max()) if len(self.history) else 0.0,
             "nonfinite": int((~self.history["finite"]).sum()),
             "extreme": int(self.history["extreme"].sum()),
             "quarantined": list(self.quarantined),

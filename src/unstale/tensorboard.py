@@ -49,7 +49,8 @@ class TensorBoard(Callback):
     def on_push(self, row: Mapping[str, Any]) -> None:
         """Write, once there are enough."""
         self._pushes = row["push"] + 1
-        self._rows.append(row)
+        if row["delay"] >= 0:  # its ticket counted
+            self._rows.append(row)
         if len(self._rows) >= self._every:
             self._write_rows()
 
@@ -78,7 +79,7 @@ class TensorBoard(Callback):
 
     def _write_rows(self) -> None:
         for name in _OF_PUSHES:
-            # Late pushes have no learning rate, first ones no normalised gap.
+            # The first pushes have no normalised gap.
             values = [row[name] for row in self._rows if not math.isnan(row[name])]
             if values:
                 self._write(f"train/{name}", sum(values) / len(values))

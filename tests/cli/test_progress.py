@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import io
-import time
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -46,17 +46,6 @@ def test_in_a_file_there_is_no_more_than_the_last_line() -> None:
     assert "\r" not in file.getvalue()
 
 
-def test_looking_on_costs_little() -> None:
-    console, _ = screen(terminal=True)
-    bar = ProgressBar(console)
-    train(bar)
-    row = {"progress": 1.0, "loss": 1.0, "delay": 3, "gap": 1e-3}
-    started = time.perf_counter()
-    for _ in range(10_000):
-        bar.on_push(row)
-    assert (time.perf_counter() - started) / 10_000 < 2e-5  # 2 % of the fastest gradient, a millisecond
-
-
 def test_train_shows_it_when_asked(capsys: pytest.CaptureFixture[str]) -> None:
     unstale.train(unstale.tasks.quadratic(), workers=2, epochs=1, progress=True)
     said = capsys.readouterr()
@@ -82,7 +71,7 @@ def stats(*workers: dict[str, object]) -> dict[str, object]:
 
 
 def row(**changes: object) -> dict[str, object]:
-    return {"progress": 0.5, "loss": 1.0, "delay": 2, "gap": 1e-3, **changes}
+    return {"progress": 0.5, "outcome": "applied", "loss": 1.0, "delay": 2, "gap": 1e-3, **changes}
 
 
 def begun(monkeypatch: pytest.MonkeyPatch, *, terminal: bool) -> tuple[ProgressBar, io.StringIO]:
@@ -92,6 +81,31 @@ def begun(monkeypatch: pytest.MonkeyPatch, *, terminal: bool) -> tuple[ProgressB
     bar = ProgressBar(console)
     bar.on_start(Plan(task=unstale.tasks.quadratic(), method=unstale.methods.get("asgd"), workers=2))
     return bar, file
+
+
+def test_nothing_is_drawn_before_it_is_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    bar, file = begun(monkeypatch, terminal=True)
+    monkeypatch.setattr(bar, "_every", 3600.0)
+    for _ in range(1000):
+        bar.on_push(row())
+    assert file.getvalue() == ""
+
+
+def test_means_are_of_the_gradients_that_were_used_and_a_score_is_told_once_there_is_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bar, file = begun(monkeypatch, terminal=False)
+    monkeypatch.setattr(bar, "_every", 3600.0)
+    bar.on_push(row(loss=2.0))
+    bar.on_push(row(outcome="late", loss=math.nan, delay=-1, gap=math.nan))
+    monkeypatch.setattr(bar, "_every", 0.0)
+    bar.on_push(row(loss=1.0, delay=3))
+    assert "  loss 1.5  delay 2.5  gap 1.0e-03  " in file.getvalue()
+    bar.on_push(row(outcome="dropped", loss=9.0, delay=8, gap=math.nan))
+    assert "  loss 1.5  delay 2.5  gap 1.0e-03  " in file.getvalue().splitlines()[-1], "as before, where none was used"
+    bar.on_evaluation({"score": 0.25})
+    bar.on_push(row())
+    assert "  loss 1  distance 0.25  delay 2.0  " in file.getvalue().splitlines()[-1]
 
 
 def test_of_real_workers_it_tells_each_ones_delay_and_speed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,11 @@ def test_read(tmp_path: Path) -> None:
     assert Trace.read(str(path), communication=0.5) == Trace(((3.0,), (1.5, 0.2)), communication=0.5)
 
 
+def test_it_says_how_much_it_holds() -> None:
+    long = Trace(((1.0,) * 1000, (2.0,) * 500), communication=0.5)
+    assert repr(long) == "Trace(<1,500 durations of 2 workers>, communication=0.5)"
+
+
 def test_read_what_spreadsheets_write(tmp_path: Path) -> None:
     assert Trace.read(write(tmp_path, "\ufeffworker,duration\r\n0,1\r\n")) == Trace(((1.0,),))
 

@@ -57,6 +57,11 @@ class Trace(Clock):
         recordings = tuple(_recording(f"recordings[{i}]", durations) for i, durations in enumerate(given))
         object.__setattr__(self, "recordings", recordings)
 
+    def __repr__(self) -> str:
+        assert isinstance(self.recordings, tuple)
+        jobs = sum(map(len, self.recordings))
+        return f"Trace(<{jobs:,} durations of {len(self.recordings):,} workers>, communication={self.communication!r})"
+
     @classmethod
     def of_run(cls, run: str | Path | Run, *, communication: float = 0.0) -> Trace:
         """How long the workers of a real run took, in seconds; ``run``: itself, or the folder that it was saved in.

@@ -21,7 +21,6 @@ _FROM_SUMMARY = {
     "mean_gap": "float64",
     "mean_normalised_gap": "float64",
     "mean_penalty": "float64",
-    "simulated_time": "float64",
 }
 COLUMNS = {
     "task": "str",
@@ -30,6 +29,7 @@ COLUMNS = {
     "workers": "int64",
     "seed": "int64",
     **_FROM_SUMMARY,
+    "simulated_time": "float64",
     "speedup": "float64",
     "seconds": "float64",
 }
@@ -46,7 +46,7 @@ def results(outline: Outline, summaries: Mapping[Trial, Mapping[str, Any]]) -> p
 
 
 def _row(outline: Outline, trial: Trial, summary: Mapping[str, Any]) -> dict[str, Any]:
-    synchronous, time = outline.synchronous_time[trial.workers, trial.seed], summary["simulated_time"]
+    synchronous, time = outline.synchronous_time[trial.workers, trial.seed], summary["time"]
     return {
         "task": outline.task.get("name"),
         "model": outline.task.get("model_name"),
@@ -54,6 +54,7 @@ def _row(outline: Outline, trial: Trial, summary: Mapping[str, Any]) -> dict[str
         "workers": trial.workers,
         "seed": trial.seed,
         **{name: summary[name] for name in _FROM_SUMMARY},
+        "simulated_time": time,
         "speedup": synchronous / time if time else float("nan"),
         "seconds": summary["seconds"],
     }

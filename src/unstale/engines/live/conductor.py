@@ -119,7 +119,7 @@ class Conductor(Training, Staffed):
 
     def means(self) -> dict[str, Plain]:
         """See `Training`."""
-        return {"strategy": "sequential", "strategy_reason": "as each worker computes"}
+        return {"strategy": "sequential", "strategy_reason": "as each worker computes", "clock": "wall"}
 
     def _over(self) -> bool:
         if self._stopping:

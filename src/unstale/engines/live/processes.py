@@ -241,7 +241,7 @@ def _in_memory(content: bytes) -> int:
 
 def _ended(status: int | None) -> str:
     if status is None:
-        return "its process ended"
+        return "its process ended; how is not known, for the one that forked it is gone, or too busy to tell"
     if status < 0:
         return f"it could not be forked ({os.strerror(-status)})"
     if not os.WIFSIGNALED(status):

@@ -53,7 +53,8 @@ class Cluster:
     @classmethod
     def found(cls, needs: str) -> Cluster:
         """That of ``RAY_ADDRESS``, or that this machine belongs to; none is started."""
-        return cls(os.environ.get("RAY_ADDRESS") or "auto", what="RAY_ADDRESS", needs=needs)
+        named = os.environ.get("RAY_ADDRESS")
+        return cls(named or "auto", what="RAY_ADDRESS" if named else "the address", needs=needs)
 
     def _join(self, address: str | None, what: str) -> None:
         self.local = address is None
