@@ -35,9 +35,9 @@ _CHUNK = 2**22  # bytes
 class Checkpoints:
     """Where a run keeps what it needs to go on after a crash, and how often it writes that.
 
-    folder: for this run alone. pushes, seconds: written when so many pushes were made, or so many seconds have passed,
-    since the last time; None: not for that reason. Seconds become more where writing would take a twentieth of the
-    time. keep: so many of the latest stay.
+    folder: for this run alone; another one that is to write there meanwhile is refused. pushes, seconds: written when
+        so many pushes were made, or so many seconds have passed, since the last time; None: not for that reason.
+        Seconds become more where writing would take a twentieth of the time. keep: so many of the latest stay.
 
     Raises: ArgumentError for numbers that are too small, or where neither pushes nor seconds are given.
     """

@@ -342,3 +342,22 @@ def test_it_goes_on_as_it_was_kept_or_as_it_is_asked_to(tmp_path: Path) -> None:
     assert (numbers(one), numbers(two)) == ([8, 10], [11, 18, 20])
     trained(resume=one, callbacks=[Ending(19, StopRun)])
     assert numbers(one) == [18, 20]
+
+
+def test_a_folder_belongs_to_one_run_at_a_time(tmp_path: Path) -> None:
+    """A job that is started again while it still runs, elsewhere or unseen, does not write over itself."""
+
+    class Again(Callback):
+        tried = 0
+
+        def on_push(self, row: Mapping[str, Any]) -> None:
+            if row["push"] == 5:
+                with pytest.raises(StoreError, match="is in use already; wait until it is not"):
+                    trained(resume=tmp_path)
+                self.tried += 1
+
+    again = Again()
+    run = trained(checkpoints=unstale.Checkpoints(tmp_path, pushes=2), callbacks=[again])
+    assert again.tried == 1
+    assert equal(run, trained())
+    assert equal(trained(resume=tmp_path), run), "once it is over, somebody else may go on"

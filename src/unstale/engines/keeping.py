@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
 from unstale import checkpoint
 from unstale.checkpoint import Checkpoints
 from unstale.describe import Plain, changes
+from unstale.disk import alone_with
 from unstale.engines.base import versions
 from unstale.errors import ArgumentError, StoreError
 from unstale.recorder import Recorder
@@ -45,6 +47,13 @@ class Keeper:
         self._latest, self._pushes = latest, latest or 0
         self._since, self._cost = time.perf_counter(), 0.0
         self._warned = False
+
+    def alone(self) -> AbstractContextManager[None]:
+        """For as long as a run goes on: nobody else may keep checkpoints there. Raises `StoreError` if somebody does.
+
+        A run that is taken up again while it still goes on elsewhere would write over itself.
+        """
+        return alone_with(None if self.checkpoints is None else Path(self.checkpoints.folder))
 
     def begin(self) -> None:
         """From now on it counts seconds."""

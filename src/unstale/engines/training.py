@@ -68,7 +68,11 @@ class Training(ABC):
         return {}
 
     def run(self, let_through: Callable[[], None] = lambda: None) -> Run:
-        """To the end, or as far as it gets."""
+        """To the end, or as far as it gets. Raises `StoreError` where another run keeps its checkpoints."""
+        with self._keeper.alone():
+            return self._run(let_through)
+
+    def _run(self, let_through: Callable[[], None]) -> Run:
         self._started = time.perf_counter()
         try:
             status = self._status(lambda: self._train(let_through))

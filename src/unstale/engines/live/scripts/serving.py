@@ -61,7 +61,11 @@ class Serving(Visited):
     # The loop.
 
     def run(self) -> Run:
-        """Until every batch is accepted, or until it is stopped."""
+        """Until every batch is accepted, or until it is stopped. Raises `StoreError` as `Training.run`."""
+        with self._keeper.alone():
+            return self._run()
+
+    def _run(self) -> Run:
         self._keeper.begin()
         try:
             while not self._over():
