@@ -62,8 +62,21 @@ def test_a_workers_shared_memory_fits_in_between() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("place", [0, 7, placing.GRADIENT])
 def test_a_vector_begins_at_its_place(place: int, dtype: torch.dtype) -> None:
-    for size in (1, 1000, D):
-        vector = placing.empty(torch.zeros(size, dtype=dtype), place)
+    for size in (placing.SMALL // dtype.itemsize, D):
+        with torch.device("meta"):  # whatever others have for their default
+            vector = placing.empty(torch.zeros(size, dtype=dtype, device="cpu"), place)
         assert vector.shape == (size,)
         assert vector.dtype == dtype
         assert vector.data_ptr() % placing.PAGE == place * placing.STEP
+
+
+def test_a_small_vector_takes_no_more_than_it_needs() -> None:
+    vector = placing.empty(torch.zeros(placing.SMALL // 4 - 1), 3)
+    assert vector.untyped_storage().nbytes() == vector.nbytes
+
+
+def test_points_that_are_not_kept_have_their_place_too() -> None:
+    server = unstale.Server(torch.randn(D), "dana", 1, lr=0.1, measure=False)
+    ticket = server.pull(0)
+    assert ticket is not None
+    assert apart([*(v for v in server._memory.arrays(0).values() if v.ndim), ticket.params])

@@ -41,7 +41,7 @@ def test_the_summary_is_over_gradients_that_were_used(run: unstale.Run) -> None:
     summary = changed(run, history=history).summary()
     assert (summary["pushes"], summary["wasted"]) == (23, 3)
     assert summary["mean_delay"] == history["delay"].iloc[3:].mean()
-    assert summary["time"] == history["time"].max()
+    assert summary["simulated_time"] == history["time"].max()
 
 
 def test_the_summary_tells_what_became_of_every_gradient(run: unstale.Run) -> None:
@@ -72,7 +72,7 @@ def test_parameters_that_are_not_finite_are_diverged(run: unstale.Run) -> None:
 def test_a_run_without_pushes_has_a_summary(run: unstale.Run) -> None:
     empty = changed(run, history=run.history.iloc[:0], evaluations=run.evaluations.iloc[:0])
     summary = empty.summary()
-    assert summary["pushes"] == summary["time"] == 0
+    assert summary["pushes"] == summary["simulated_time"] == 0
     assert [str(summary[name]) for name in ("score", "mean_delay")] == ["nan", "nan"]
 
 

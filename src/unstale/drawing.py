@@ -118,10 +118,10 @@ def draw_smooth(axes: Axes, x: pd.Series[float], y: pd.Series[float], colour: st
     axes.plot(x, y.rolling(window, min_periods=1).mean(), color=colour, linewidth=1.6, label=label)
 
 
-def log_if_wide(axes: Axes, values: pd.Series[float]) -> None:
-    """A logarithmic axis, where only that shows them."""
+def log_if_wide(axes: Axes, values: pd.Series[float], *, nonpositive: str = "clip") -> None:
+    """A logarithmic axis, where only that shows them. ``nonpositive``: as of `matplotlib.scale.LogScale`."""
     if is_wide(values):
-        axes.set_yscale("log", nonpositive="mask")  # a delay may be 0
+        axes.set_yscale("log", nonpositive=nonpositive)
 
 
 def is_wide(values: pd.Series[float]) -> bool:

@@ -95,7 +95,7 @@ class Memory:
         if self.places is not None:
             return self.places(worker)
         if not self.keep_points:
-            return torch.empty_like(self.theta)
+            return placing.empty(self.theta, placing.POINT)
         own = self.points.get(worker)
         if own is not None and self._holders[id(own)] == 1:
             return own

@@ -14,6 +14,7 @@ from torch import Tensor
 __all__ = ["GRADIENT", "POINT", "empty", "skipped"]
 
 PAGE, STEP = 4096, 256  # bytes
+SMALL = 16 * PAGE  # less than that is not on pages of its own, and in the cache it is all the time
 # The places, of 16, of what is made outside of a server's memory; its own vectors count from 0.
 POINT, GRADIENT = 14, 15
 
@@ -24,9 +25,9 @@ def skipped(address: int, place: int) -> int:
 
 
 def empty(like: Tensor, place: int) -> Tensor:
-    """An uninitialised vector of that shape, (d,), dtype and device; on the CPU it begins at that place of a page."""
-    if like.device.type != "cpu":
+    """An uninitialised vector of that shape, (d,), dtype and device. A large one on the CPU begins at that place."""
+    if like.device.type != "cpu" or like.nbytes < SMALL:
         return torch.empty_like(like)
-    room = torch.empty(like.numel() + PAGE // like.element_size(), dtype=like.dtype)
+    room = torch.empty(like.numel() + PAGE // like.element_size(), dtype=like.dtype, device=like.device)
     begin = skipped(room.data_ptr(), place) // like.element_size()
     return room[begin : begin + like.numel()]

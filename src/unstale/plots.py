@@ -204,7 +204,7 @@ def run_figure(run: Run) -> Figure:
         axes.set_ylabel(label)
         axes.legend(frameon=False, fontsize=9, loc="best")
     log_if_wide(made[0], history["loss"])
-    log_if_wide(made[-1], history["normalised_gap"])
+    log_if_wide(made[-1], history["normalised_gap"], nonpositive="mask")  # a delay may be 0
     made[-1].set_xlabel("epochs")
     return figure
 

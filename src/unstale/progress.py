@@ -17,6 +17,7 @@ from unstale.callbacks import Callback, in_short
 from unstale.engines.live.members import AWAY
 from unstale.experiments.outline import Trial
 from unstale.experiments.pool import Failure, Watcher
+from unstale.measure import VOID
 from unstale.progress_lines import bar, worker_lines
 from unstale.record import USED
 
@@ -113,9 +114,7 @@ class ProgressBar(Callback):
 
     def _line(self, now: float) -> Text:
         if self._sums.n:
-            self._rate = self._sums.n / max(now - self._drawn, 1e-9)
-        if self._sums.used:
-            self._told = self._sums
+            self._told, self._rate = self._sums, self._sums.n / max(now - self._drawn, 1e-9)
         line = Text.assemble(
             f" epoch {self._progress:.1f}/{self._epochs:g}",
             f"  loss {self._told.mean('loss'):.3g}",
@@ -135,22 +134,23 @@ class ProgressBar(Callback):
 
 
 class _Sums:
-    """Of what is averaged between two refreshes, over the gradients that were used; ``n`` pushes in all."""
+    """Of what is averaged between two refreshes: ``n`` pushes, of which those count whose tickets did."""
 
     def __init__(self) -> None:
-        self.n = self.used = 0
-        self._of = {"loss": 0.0, "delay": 0.0, "gap": 0.0}
+        self.n = 0
+        self._of: dict[str, list[float]] = {"loss": [], "delay": [], "gap": []}
 
     def add(self, row: Mapping[str, Any]) -> None:
         self.n += 1
-        if row["outcome"] not in USED:
+        if row["outcome"] in VOID:
             return
-        self.used += 1
-        for name in self._of:
-            self._of[name] += row[name]
+        for name, values in self._of.items():
+            if name != "gap" or row["outcome"] in USED:  # what changed nothing has none
+                values.append(row[name])
 
     def mean(self, name: str) -> float:
-        return self._of[name] / self.used if self.used else math.nan
+        values = self._of[name]
+        return sum(values) / len(values) if values else math.nan
 
 
 class RunsBar(Watcher):

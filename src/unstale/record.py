@@ -102,10 +102,11 @@ class Run:
 
         wasted: gradients that were not: dropped + rejected (NaN, Inf) + late (or pushed a second time) + cancelled
         (given up while they were computed, and not pushed). restarts: of workers, which in simulated time never fail.
-        time: of the last push; simulated, in the clock's unit, or of a real run in seconds. seconds: of wall time.
+        simulated_time: of the last push, in the clock's unit; of a real run, time, in seconds. seconds: of wall time.
         """
         used = self.history[self.history["outcome"].isin(USED)]
         became = self.history["outcome"].value_counts()
+        time = "simulated_time" if self.config.get("engine", "simulate") == "simulate" else "time"
         return {
             "score": self.score,
             "diverged": self.diverged,
@@ -121,7 +122,7 @@ class Run:
             # The first pushes have none; after them a NaN is a gap that was not finite, and must not be passed over.
             "mean_normalised_gap": _mean(used, "normalised_gap") if used["gap"].notna().all() else math.nan,
             "mean_penalty": _mean(used, "penalty"),
-            "time": float(self.history["time"].max()) if len(self.history) else 0.0,
+            time: float(self.history["time"].max()) if len(self.history) else 0.0,
             "nonfinite": int((~self.history["finite"]).sum()),
             "extreme": int(self.history["extreme"].sum()),
             "quarantined": list(self.quarantined),

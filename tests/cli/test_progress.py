@@ -91,7 +91,7 @@ def test_nothing_is_drawn_before_it_is_time(monkeypatch: pytest.MonkeyPatch) -> 
     assert file.getvalue() == ""
 
 
-def test_means_are_of_the_gradients_that_were_used_and_a_score_is_told_once_there_is_one(
+def test_means_are_of_the_pushes_that_counted_and_a_score_is_told_once_there_is_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     bar, file = begun(monkeypatch, terminal=False)
@@ -102,7 +102,9 @@ def test_means_are_of_the_gradients_that_were_used_and_a_score_is_told_once_ther
     bar.on_push(row(loss=1.0, delay=3))
     assert "  loss 1.5  delay 2.5  gap 1.0e-03  " in file.getvalue()
     bar.on_push(row(outcome="dropped", loss=9.0, delay=8, gap=math.nan))
-    assert "  loss 1.5  delay 2.5  gap 1.0e-03  " in file.getvalue().splitlines()[-1], "as before, where none was used"
+    assert "  loss 9  delay 8.0  gap nan  " in file.getvalue().splitlines()[-1], "the loss is what it is"
+    bar.on_push(row(outcome="rejected", loss=math.nan, delay=1, gap=math.nan))
+    assert "  loss nan  " in file.getvalue().splitlines()[-1]
     bar.on_evaluation({"score": 0.25})
     bar.on_push(row())
     assert "  loss 1  distance 0.25  delay 2.0  " in file.getvalue().splitlines()[-1]

@@ -1,10 +1,14 @@
-"""``unstale serve``: what it refuses. What it does is in tests/live/test_connect.py."""
+"""``unstale serve``: what it refuses, and a line of what it says. What it does is in tests/live/test_connect.py."""
 
 from __future__ import annotations
 
+import importlib
+import io
+import math
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from tests.cli.run import Command
 
@@ -32,3 +36,19 @@ def test_a_folder_with_results_is_left_alone(unstale_command: Command, tmp_path:
     said = unstale_command("serve", "--out", tmp_path)
     assert said.code == 2
     assert "holds a run that did not end already" in said.err
+
+
+def test_a_line_now_and_then_says_how_it_goes_and_none_is_of_a_push_that_came_late(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    module = importlib.import_module("unstale.cli.serve")  # the package has a function of that name
+    monkeypatch.setattr(module, "_EVERY", 0.0)
+    file = io.StringIO()
+    telling = module._Telling(Console(file=file, width=80))
+    row = {"progress": 0.5, "outcome": "applied", "loss": 1.5, "delay": 2}
+    telling.on_push({**row, "push": 7})
+    telling.on_push({**row, "push": 8, "outcome": "late", "loss": math.nan, "delay": -1})
+    telling.on_push({**row, "push": 9, "outcome": "rejected", "loss": math.nan})
+    first, second = file.getvalue().splitlines()
+    assert first.startswith("epoch 0.50  loss 1.5  delay 2  ")
+    assert second.startswith("epoch 0.50  loss nan  delay 2  ")

@@ -40,7 +40,8 @@ def test_a_real_run_is_saved_and_shown(unstale_command: Command, tmp_path: Path)
     assert {path.name for path in folder.iterdir()} >= {"events", "timeline.json", "run.png", "delays.png"}
     run = unstale.Run.load(folder)
     assert run.config["engine"] == "processes"
-    assert run.config["clock"] == "wall"
+    assert run.config["clock"] == {"type": "Wall"}
+    assert run.summary()["time"] == run.history["time"].max()
     assert run.events is not None
     assert len(run.events) == len(read_events(folder / "events"))
     assert len(json.loads(unstale_command("show", folder, "--json").out)["members"]) == 2

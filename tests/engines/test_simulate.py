@@ -67,7 +67,7 @@ def test_synchronous_time_is_the_clocks(workers: int, seed: int) -> None:
     clock = dataclasses.replace(HETEROGENEOUS, communication=0.25)
     run = trained("sync", workers, clock=clock, seed=seed)
     summary = run.summary()
-    assert summary["time"] == clock.synchronous_time(workers, len(run.history), seed)
+    assert summary["simulated_time"] == clock.synchronous_time(workers, len(run.history), seed)
     assert summary["wasted"] == 0
     assert (run.history["delay"] == 0).all()
 

@@ -75,7 +75,7 @@ def summary(score: float, diverged: bool, workers: int) -> dict[str, object]:
     means = dict.fromkeys(("mean_gap", "mean_normalised_gap", "mean_penalty"), 1.0)
     time = 50.0 / workers
     counts = {"pushes": 100, "wasted": 0, "mean_delay": workers - 1.0}
-    return {"score": score, "diverged": diverged, **counts, **means, "time": time, "seconds": 1.0}
+    return {"score": score, "diverged": diverged, **counts, **means, "simulated_time": time, "seconds": 1.0}
 
 
 def make_epochs(seeds: int = 3, **gaps: tuple[float, ...]) -> pd.DataFrame:

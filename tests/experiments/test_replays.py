@@ -108,6 +108,10 @@ def test_what_differs_is_named(folder: Path) -> None:
     rounding = altered(run, history=run.history.assign(gap=run.history["gap"] * (1 + 1e-7)))
     assert Replay(run, rounding, repeated=True).rounded == ("gap",), "as several servers have it"
     assert Replay(run, rounding, repeated=True).identical
+    late = history.assign(outcome=history["outcome"].where(history["push"] != 2, "late"))
+    nothing = late.assign(loss=late["loss"].where(late["push"] != 2))
+    before = Replay(altered(run, history=late.assign(loss=1.0)), altered(run, history=nothing), repeated=True)
+    assert before.differences == {"history.loss": len(history) - 1}, "all but that of the late push"
     assert Replay(run, altered(run, history=run.history.iloc[:-3]), repeated=True).differences == {"history.rows": 3}
 
     versions: Mapping[str, Any] = run.config["versions"]  # type: ignore[assignment]

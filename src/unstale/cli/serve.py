@@ -18,6 +18,7 @@ from unstale.cli.output import examples
 from unstale.cli.run import Last, report
 from unstale.disk import alone_with
 from unstale.errors import ArgumentError, StoreError
+from unstale.measure import VOID
 
 __all__ = ["EXAMPLES", "serve"]
 
@@ -153,7 +154,7 @@ class _Telling(Callback):
         now = time.monotonic()
         if self._pushes is None:
             self._pushes = row["push"]
-        if now - self._told >= _EVERY:
+        if now - self._told >= _EVERY and row["outcome"] not in VOID:
             rate = (row["push"] - self._pushes) / (now - self._told)
             self._told, self._pushes = now, row["push"]
             self.say(f"epoch {row['progress']:.2f}  loss {row['loss']:.3g}  delay {row['delay']}  {rate:.0f}/s")

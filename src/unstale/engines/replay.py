@@ -16,7 +16,7 @@ from unstale.engines.gradients.base import Computed, Job, hand_in
 from unstale.engines.gradients.one_by_one import OneByOne, one_thread
 from unstale.engines.gradients.precision import tensor_cores
 from unstale.engines.interrupts import interrupts_between_pushes
-from unstale.engines.training import Training
+from unstale.engines.training import WALL, Training
 from unstale.errors import RunError
 from unstale.events import Event
 from unstale.measure import VOID
@@ -70,7 +70,7 @@ class _Replay(Training):
 
     def means(self) -> dict[str, Any]:
         """See `Training`."""
-        return {"strategy": "sequential", "strategy_reason": "as its workers computed"}
+        return {"strategy": "sequential", "strategy_reason": "as its workers computed", "clock": WALL}
 
     def train(self, let_through: Callable[[], None]) -> None:
         """See `Training`."""

@@ -17,6 +17,7 @@ from unstale.engines import Plan
 from unstale.engines.replay import arrivals, repeat
 from unstale.errors import ArgumentError
 from unstale.experiments.request import plan_of
+from unstale.measure import VOID
 from unstale.methods import Method, get
 from unstale.record import Run
 
@@ -56,7 +57,8 @@ class Replay:
         """Columns of history and evaluations that differ, and in how many rows."""
         before, after = self.recorded.history, self.run.history.copy()
         after[list(self.rounded)] = before[list(self.rounded)]
-        found = _differing("history", before, after)
+        # Runs that were recorded earlier know the losses of pushes that did not count.
+        found = _differing("history", before.assign(loss=before["loss"].mask(before["outcome"].isin(VOID))), after)
         seen, again = self.recorded.evaluations, self.run.evaluations
         # A run that is interrupted is not evaluated where it ends; its replay, which runs out of events, is.
         again = again.iloc[: len(seen)] if self.recorded.status == "interrupted" else again

@@ -46,7 +46,7 @@ def results(outline: Outline, summaries: Mapping[Trial, Mapping[str, Any]]) -> p
 
 
 def _row(outline: Outline, trial: Trial, summary: Mapping[str, Any]) -> dict[str, Any]:
-    synchronous, time = outline.synchronous_time[trial.workers, trial.seed], summary["time"]
+    synchronous, time = outline.synchronous_time[trial.workers, trial.seed], summary["simulated_time"]
     return {
         "task": outline.task.get("name"),
         "model": outline.task.get("model_name"),

@@ -19,7 +19,7 @@ from unstale.engines.live.fleet import Arrived, Fleet, Gone, Message, Placed, Up
 from unstale.engines.live.members import Member, Patience, all_gone
 from unstale.engines.live.staffed import Staffed
 from unstale.engines.live.steered import TICK
-from unstale.engines.training import Training
+from unstale.engines.training import WALL, Training
 from unstale.errors import ArgumentError
 from unstale.events import EventLog
 from unstale.record import Run
@@ -119,7 +119,7 @@ class Conductor(Training, Staffed):
 
     def means(self) -> dict[str, Plain]:
         """See `Training`."""
-        return {"strategy": "sequential", "strategy_reason": "as each worker computes", "clock": "wall"}
+        return {"strategy": "sequential", "strategy_reason": "as each worker computes", "clock": WALL}
 
     def _over(self) -> bool:
         if self._stopping:
