@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from unstale.cli.lost import no_interrupt_is_lost
 from unstale.describe import finite
 from unstale.errors import ArgumentError, UnstaleError
 
@@ -60,7 +61,7 @@ def running(kept: Callable[[], str]) -> Iterator[None]:
     SIGTERM, where a run handles it, with 143.
     """
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), no_interrupt_is_lost():
             warnings.showwarning = lambda message, *_: say_warning(message)
             yield
     except KeyboardInterrupt as error:
