@@ -20,11 +20,12 @@ def no_interrupt_is_lost() -> Iterator[None]:
     before, main = sys.unraisablehook, threading.main_thread().ident
 
     def told(lost: Any) -> None:
-        if not issubclass(lost.exc_type, KeyboardInterrupt) or main is None:
-            return before(lost)
-        again = threading.Timer(_AGAIN, signal.pthread_kill, (main, signal.SIGINT))
-        again.daemon = True
-        return again.start()
+        if main is not None and issubclass(lost.exc_type, KeyboardInterrupt):
+            again = threading.Timer(_AGAIN, signal.pthread_kill, (main, signal.SIGINT))
+            again.daemon = True
+            again.start()
+        else:
+            before(lost)
 
     sys.unraisablehook = told
     try:
