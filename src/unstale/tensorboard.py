@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from unstale import checks
 from unstale.callbacks import Callback
 from unstale.errors import MissingPackageError
+from unstale.measure import VOID
 
 if TYPE_CHECKING:
     from unstale.engines.base import Plan
@@ -49,7 +50,7 @@ class TensorBoard(Callback):
     def on_push(self, row: Mapping[str, Any]) -> None:
         """Write, once there are enough."""
         self._pushes = row["push"] + 1
-        if row["delay"] >= 0:  # its ticket counted
+        if row["outcome"] not in VOID:
             self._rows.append(row)
         if len(self._rows) >= self._every:
             self._write_rows()

@@ -21,6 +21,7 @@ _FROM_SUMMARY = {
     "mean_gap": "float64",
     "mean_normalised_gap": "float64",
     "mean_penalty": "float64",
+    "simulated_time": "float64",
 }
 COLUMNS = {
     "task": "str",
@@ -29,7 +30,6 @@ COLUMNS = {
     "workers": "int64",
     "seed": "int64",
     **_FROM_SUMMARY,
-    "simulated_time": "float64",
     "speedup": "float64",
     "seconds": "float64",
 }
@@ -54,7 +54,6 @@ def _row(outline: Outline, trial: Trial, summary: Mapping[str, Any]) -> dict[str
         "workers": trial.workers,
         "seed": trial.seed,
         **{name: summary[name] for name in _FROM_SUMMARY},
-        "simulated_time": time,
         "speedup": synchronous / time if time else float("nan"),
         "seconds": summary["seconds"],
     }
