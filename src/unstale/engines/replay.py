@@ -15,7 +15,7 @@ from unstale.engines.clipping import clipped
 from unstale.engines.gradients.base import Computed, Job, hand_in
 from unstale.engines.gradients.one_by_one import OneByOne, one_thread
 from unstale.engines.gradients.precision import tensor_cores
-from unstale.engines.interrupts import interrupts_between_pushes
+from unstale.engines.interrupts import interrupts_held
 from unstale.engines.training import WALL, Training
 from unstale.errors import RunError
 from unstale.events import Event
@@ -47,7 +47,7 @@ def arrivals(plan: Plan, events: pd.DataFrame, callbacks: tuple[Callback, ...] =
 
 
 def _run(replay: _Replay) -> Run:
-    with one_thread(), tensor_cores(replay.plan), interrupts_between_pushes() as let_through:
+    with one_thread(), tensor_cores(replay.plan), interrupts_held() as let_through:
         return replay.run(let_through)
 
 

@@ -26,7 +26,7 @@ from unstale.engines.gradients import Crew, Strategy, one_thread
 from unstale.engines.gradients.base import hand_in
 from unstale.engines.gradients.choose import Chosen, choose
 from unstale.engines.gradients.precision import tensor_cores
-from unstale.engines.interrupts import interrupts_between_pushes
+from unstale.engines.interrupts import interrupts_held
 from unstale.engines.planner import Planner
 from unstale.engines.training import Training
 from unstale.errors import Interrupted
@@ -44,7 +44,7 @@ def simulate(
     resume: Path | None = None,
 ) -> Run:
     """Run ``plan`` in the simulator; see `Engine`."""
-    with _simulation(plan, callbacks) as simulation, interrupts_between_pushes() as let_through:
+    with _simulation(plan, callbacks) as simulation, interrupts_held() as let_through:
         simulation.keep_in(checkpoints, resume)
         run = simulation.run(let_through)
         try:

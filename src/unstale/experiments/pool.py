@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+from unstale.engines.interrupts import interrupts_held
 from unstale.errors import RunError, StoreError
 from unstale.experiments import worker
 from unstale.experiments.hands import Hands, Lane
@@ -18,6 +19,7 @@ from unstale.experiments.outline import Trial
 __all__ = ["Failure", "Watcher", "carry_out"]
 
 _Outcomes = Generator[tuple[Trial, str], None, None]
+_HEED = 0.1  # seconds, by when Ctrl-C is noticed: between two accesses to futures, whose locks it would leave taken
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ def _spread(runs: worker.Runs, trials: Iterable[Trial], hands: Hands, watcher: W
     waiting, idle = _Queue(trials), deque[Lane]()
     running: dict[Future[Any], tuple[Trial, Lane]] = {}
     died = Counter[Trial]()
-    with hands.lanes(runs) as open_lane:
+    with interrupts_held() as let_through, hands.lanes(runs) as open_lane:
         while running or waiting:
             while len(running) < hands.count and waiting:
                 lane = idle.popleft() if idle else open_lane()
@@ -77,7 +79,8 @@ def _spread(runs: worker.Runs, trials: Iterable[Trial], hands: Hands, watcher: W
                     running[given] = trial, lane
                     if not died[trial]:
                         watcher.on_start(trial)
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
+            let_through()
+            for future in wait(running, _HEED, FIRST_COMPLETED).done:
                 trial, lane = running.pop(future)
                 outcome = lane.outcome(trial, future)
                 if outcome is not None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unstale.callbacks import Callback, StopRun
+from unstale.engines.interrupts import interrupts_held
 from unstale.errors import MissingPackageError, StoreError
 from unstale.experiments.points import Outcome, mean_score
 from unstale.experiments.space import Point, Space, written
@@ -31,11 +32,15 @@ INTERRUPTED = "interrupted"
 
 
 class Study:
-    """What has been tried. Get one from `opened`."""
+    """What has been tried. Get one from `opened`.
+
+    Ctrl-C waits for the end of each access: half done, it would keep the file locked from the next one.
+    """
 
     def __init__(self, study: optuna.Study, space: Space) -> None:
         self._study, self._space = study, space
 
+    @interrupts_held()
     def trials(self) -> list[FrozenTrial]:
         """All there are, in order."""
         return self._study.get_trials(deepcopy=False)
@@ -44,6 +49,7 @@ class Study:
         """Labels of the points that need not be tried again."""
         return {t.user_attrs[_LABEL] for t in self.trials() if t.state.name in ("COMPLETE", "PRUNED")}
 
+    @interrupts_held()
     def recover(self) -> None:
         """Mark what a killed process was at as failed, and put its point in front."""
         trials = self.trials()
@@ -58,6 +64,7 @@ class Study:
         """Points that were put in front and not tried yet."""
         return sum(trial.state.name == "WAITING" for trial in self.trials())
 
+    @interrupts_held()
     def ask(self, point: Point | None = None) -> tuple[int, Point]:
         """Number and values of the next trial: what is waiting, then ``point``, or what the sampler likes best."""
         if point is not None:
@@ -67,6 +74,7 @@ class Study:
         trial.set_user_attr(_LABEL, written(chosen))
         return trial.number, chosen
 
+    @interrupts_held()
     def tell(self, number: int, outcome: Outcome) -> None:
         """What came of it. A point without a score is the worst there is."""
         import optuna
@@ -79,6 +87,7 @@ class Study:
         score = mean_score(outcome.scores)
         self._study.tell(number, score if math.isfinite(score) else worst)
 
+    @interrupts_held()
     def fail(self, number: int, reason: str) -> None:
         """It did not finish, and will be tried again by whoever continues."""
         import optuna
