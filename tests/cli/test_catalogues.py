@@ -3,13 +3,17 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from itertools import pairwise
 
 import pytest
 
 import unstale
 from tests.cli.run import ENVIRONMENT, Command
 from unstale.cli import parse
+from unstale.cli.app import app
 from unstale.errors import ArgumentError
+
+COMMANDS = [command.name or "" for command in app.registered_commands]
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["compare", "--help"], ["train", "-h"], ["--version"], ["nothing"]])
@@ -23,12 +27,21 @@ def test_help_answers_without_the_heavy_libraries(arguments: list[str]) -> None:
     assert done.stderr.endswith("set()\n")
 
 
-@pytest.mark.parametrize("command", ["methods", "tasks", "clocks", "train", "compare", "show"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help_with_examples(unstale_command: Command, command: str) -> None:
     said = unstale_command(command, "--help")
     assert said.code == 0
     assert "Examples" in said.out
     assert f"unstale {command}" in said.out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_paragraphs_of_help_are_as_wide_as_the_terminal(
+    unstale_command: Command, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "600")
+    intro = unstale_command(command, "--help").out.split("╭")[0].splitlines()
+    assert [line for before, line in pairwise(intro) if before.strip() and line.strip()] == []
 
 
 def test_version(unstale_command: Command) -> None:

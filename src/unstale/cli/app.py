@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -35,14 +37,22 @@ def unstale_(
     """Train neural networks asynchronously without losing accuracy."""
 
 
-app.command("methods", epilog=catalogues.METHODS_EXAMPLES)(catalogues.methods)
-app.command("tasks", epilog=catalogues.TASKS_EXAMPLES)(catalogues.tasks)
-app.command("clocks", epilog=catalogues.CLOCKS_EXAMPLES)(catalogues.clocks)
-app.command("train", epilog=train.EXAMPLES)(train.train)
-app.command("serve", epilog=serve.EXAMPLES)(serve.serve)
-app.command("compare", epilog=compare.EXAMPLES)(compare.compare)
-app.command("tune", epilog=tune.EXAMPLES)(tune.tune)
-app.command("reproduce", epilog=reproduce.EXAMPLES)(reproduce.reproduce)
-app.command("show", epilog=show.EXAMPLES)(show.show)
-app.command("replay", epilog=replay.EXAMPLES)(replay.replay)
-app.command("report", epilog=report.EXAMPLES)(report.report)
+def _paragraphs(command: Callable[..., None]) -> str:
+    """Its docstring with a line for each paragraph: where lines break is for the terminal to say."""
+    return "\n\n".join(" ".join(part.split()) for part in (inspect.getdoc(command) or "").split("\n\n"))
+
+
+for _command, _examples in (
+    (catalogues.methods, catalogues.METHODS_EXAMPLES),
+    (catalogues.tasks, catalogues.TASKS_EXAMPLES),
+    (catalogues.clocks, catalogues.CLOCKS_EXAMPLES),
+    (train.train, train.EXAMPLES),
+    (serve.serve, serve.EXAMPLES),
+    (compare.compare, compare.EXAMPLES),
+    (tune.tune, tune.EXAMPLES),
+    (reproduce.reproduce, reproduce.EXAMPLES),
+    (show.show, show.EXAMPLES),
+    (replay.replay, replay.EXAMPLES),
+    (report.report, report.EXAMPLES),
+):
+    app.command(_command.__name__, help=_paragraphs(_command), epilog=_examples)(_command)
