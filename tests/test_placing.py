@@ -11,6 +11,7 @@ from torch import Tensor
 import unstale
 from unstale import methods, placing
 from unstale.engines.live.block import Block
+from unstale.flat import FlatModule
 
 D = 100_000  # large enough for memory of its own, which begins where a page does
 APART = 128  # bytes; two cache lines
@@ -40,6 +41,15 @@ def test_all_that_one_push_touches(name: str) -> None:
     again.load_state_dict(server.state_dict())
     for each, worker in itertools.product((server, again), (0, 1)):
         assert apart(together(each, worker)), (each is again, worker)
+
+
+def test_the_gradient_of_a_simulation_fits_in_between() -> None:
+    module = torch.nn.Linear(D // 100, 100)
+    server = unstale.Server(module, "dana_ga", 1, lr=0.1)
+    server.pull(0)
+    flat = FlatModule(module, server.layout)
+    assert apart([*together(server, 0), flat.grad])
+    assert not flat.grad.any()
 
 
 def test_a_workers_shared_memory_fits_in_between() -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from unstale import checks
+from unstale import checks, placing
 from unstale.errors import ArgumentError, GradientError
 
 __all__ = ["FlatModule", "Group", "Layer", "Layout", "Span", "decay_matrices_only", "parameters", "split"]
@@ -203,7 +203,9 @@ class FlatModule:
     def __init__(self, module: nn.Module, layout: Layout, vectors: tuple[Tensor, Tensor] | None = None) -> None:
         self.module = module
         values = parameters(module, layout)
-        self.params, self.grad = (values, torch.zeros_like(values)) if vectors is None else vectors
+        if vectors is None:
+            vectors = values, placing.empty(values, placing.GRADIENT).zero_()
+        self.params, self.grad = vectors
         named = dict(module.named_parameters())
         for name, view in split(self.params, layout).items():
             named[name].data = view
