@@ -57,7 +57,7 @@ def killed(folder: Path, *arguments: str | Path) -> dict[str, int]:
     process = start(*arguments)
     wait_for_runs(process, folder, 1)
     os.kill(process.pid, signal.SIGKILL)  # the parent alone: its workers have to notice
-    process.communicate(timeout=20)
+    process.communicate(timeout=300)
     assert_gone(process)
     return finished(folder)
 

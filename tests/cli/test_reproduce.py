@@ -47,7 +47,7 @@ def assert_drawn(path: Path) -> None:
 def table4(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("reproduce") / "table4"
     ended = start("reproduce", "table4", "--workers", "4,12", "--methods", "sa,ga,dana_ga", *TINY, "--out", folder)
-    out, err = ended.communicate(timeout=120)
+    out, err = ended.communicate(timeout=300)
     assert ended.returncode == 0, err
     (folder / "said").write_text(out, "utf-8")
     return folder
@@ -258,7 +258,7 @@ def test_killed_and_interrupted_it_continues_without_repeating(tmp_path: Path) -
     second = start(*MANY, "--out", tmp_path)
     wait_for_runs(second, tmp_path, len(kept) + 1)
     os.killpg(second.pid, signal.SIGINT)
-    out, err = second.communicate(timeout=20)
+    out, err = second.communicate(timeout=300)
     assert (second.returncode, out) == (130, ""), err
     assert (
         f"interrupted: {len(finished(tmp_path))} of 12 runs are kept in {tmp_path}; the same command continues" in err
@@ -267,7 +267,7 @@ def test_killed_and_interrupted_it_continues_without_repeating(tmp_path: Path) -
     kept |= finished(tmp_path)
 
     third = start(*MANY, "--out", tmp_path, "--json")
-    out, err = third.communicate(timeout=120)
+    out, err = third.communicate(timeout=300)
     assert third.returncode == 0, err
     assert len(finished(tmp_path)) == 12
     assert kept.items() <= finished(tmp_path).items()

@@ -53,7 +53,7 @@ def left_by(folder: Path, sign: signal.Signals, *arguments: str) -> str:
     process = start("train", *arguments, "--out", folder)
     wait_for(process, folder, 2)
     os.killpg(process.pid, sign)
-    return process.communicate(timeout=60)[1]
+    return process.communicate(timeout=300)[1]
 
 
 @pytest.fixture
@@ -193,7 +193,7 @@ def test_a_damaged_checkpoint_is_named_in_one_line(unfinished: Path) -> None:
     (newest / "tensors.safetensors").write_bytes(b"")
     environment = {name: value for name, value in ENVIRONMENT.items() if name != "PYTHONWARNINGS"}
     command = [sys.executable, "-m", "unstale.cli", "train", "--resume", str(unfinished), "-q"]
-    said = subprocess.run(command, capture_output=True, text=True, env=environment, check=True, timeout=60)
+    said = subprocess.run(command, capture_output=True, text=True, env=environment, check=True, timeout=300)
     told = "is damaged (tensors.safetensors is not what was written); it is not used"
     assert (said.stdout, said.stderr) == ("", f"warning: checkpoint {newest} {told}\n")
     assert unstale.Run.load(unfinished).status == "finished"

@@ -174,7 +174,7 @@ def test_an_interrupted_run_is_saved(tmp_path: Path) -> None:
         time.sleep(0.05)
     time.sleep(1.0)
     os.killpg(process.pid, signal.SIGINT)
-    _, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=300)
     assert process.returncode == 130, err
     run = unstale.Run.load(tmp_path / "run")
     assert run.status == "interrupted"

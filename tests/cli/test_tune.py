@@ -74,7 +74,7 @@ def test_interrupted_it_says_what_is_kept_and_how_to_continue(tmp_path: Path) ->
     process = start("tune", *TINY, "--epochs", "40", "--jobs", "2", "--out", tmp_path)
     wait_for_runs(process, tmp_path, 2)
     os.killpg(process.pid, signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=300)
     assert process.returncode == 130, err
     assert_gone(process)
     assert " of 70 trials are kept in" in err

@@ -11,7 +11,7 @@ import torch
 
 import unstale
 from tests.engines.problems import equal
-from tests.faults.inject import At, about, conducted_by, ended, plan
+from tests.faults.inject import BATCHES, At, about, conducted_by, ended, plan
 from tests.faults.inside import Inside, inside, once, with_gradient
 from unstale.engines.live.fleet import Arrived, Gone, Message
 from unstale.engines.live.launch import LiveRun
@@ -111,7 +111,7 @@ def test_a_push_on_an_expired_ticket_is_late_and_its_batch_is_done_by_another() 
             return [*messages, *told]
         return messages
 
-    patience = unstale.Patience(floor=0.2, slowness=1.0, starting=60.0)
+    patience = unstale.Patience(floor=0.5, slowness=1.0, starting=60.0)
     at = At()
     careful = plan(stop_on_divergence=True)
     run = ended(conducted_by(inside(heard), careful, at, patience))
@@ -124,31 +124,36 @@ def test_a_push_on_an_expired_ticket_is_late_and_its_batch_is_done_by_another() 
 def test_an_evaluation_is_not_held_against_those_whose_pushes_wait_meanwhile() -> None:
     class Slow(At):
         def on_evaluation(self, row: object) -> None:
-            time.sleep(0.6)
+            time.sleep(1.0)
 
-    patience = unstale.Patience(floor=0.25, slowness=1.0, starting=60.0)
+    patience = unstale.Patience(floor=0.7, slowness=1.0, starting=60.0)
     at = Slow()
-    run = ended(conducted_by(inside(lambda fleet, messages: messages), plan(), at, patience))
+    fleet = inside(lambda fleet, messages: messages)
+    run = ended(conducted_by(fleet, plan(epochs=2), at, patience), BATCHES // 3 * 2)
     assert not at.incidents
     assert run.events is not None
     assert "expire" not in set(run.events["kind"])
 
 
 def test_a_worker_that_became_slow_is_given_its_time() -> None:
-    """Its pushes come just after the patience with it: after the first of them, it is known to be slow."""
+    """A push comes when the patience with it is over; those after it take as long, and are late no more."""
     held: list[tuple[float, Message]] = []
+    began, slow = list[float](), list[float]()
 
     def heard(fleet: Inside, messages: list[Message]) -> list[Message]:
         if fleet.server.accepted < 5:
             return messages
-        held.extend((time.monotonic() + 0.25, message) for message in messages)
-        ready = [message for moment, message in held if moment <= time.monotonic()]
-        held[:] = [(moment, message) for moment, message in held if moment > time.monotonic()]
+        held.extend((time.monotonic(), message) for message in messages)
+        began.extend(moment for moment, _ in held[:1] if not began)
+        if fleet.server._desk.ledger._void and not slow:
+            slow.append(time.monotonic() - began[0])
+        ready = [message for moment, message in held if slow and time.monotonic() >= moment + slow[0]]
+        held[:] = [(moment, message) for moment, message in held if message not in ready]
         return ready
 
-    patience = unstale.Patience(floor=0.2, slowness=20.0, starting=60.0)
-    run = ended(conducted_by(inside(heard), plan(workers=1), None, patience))
-    assert 1 <= outcomes(run).count("late") <= 3
+    patience = unstale.Patience(floor=0.5, slowness=20.0, starting=60.0)
+    run = ended(conducted_by(inside(heard), plan(workers=1, epochs=1), None, patience), BATCHES // 3)
+    assert outcomes(run).count("late") == 1
 
 
 def test_after_its_last_restart_a_worker_is_done_without() -> None:

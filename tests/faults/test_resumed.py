@@ -99,7 +99,7 @@ def test_workers_that_were_lost_for_good_may_try_anew(tmp_path: Path) -> None:
 
     patience = unstale.Patience(back_off=0.0, max_restarts=1)
     with pytest.raises(RunError, match="all workers are gone"):
-        conducted_by(inside(lost), plan(), patience=patience, kept=tmp_path).result(60)
+        conducted_by(inside(lost), plan(), patience=patience, kept=tmp_path).result(300)
     run = ended(conducted_by(Inside, plan(), patience=patience, kept=tmp_path, resume=True))
     assert set(run.history["worker"]) == {0, 1}
 
@@ -116,7 +116,7 @@ def test_workers_that_end_with_the_run_are_started_by_whoever_goes_on(tmp_path: 
         return [Gone(message.worker, "its machine ends") for message in messages] if stopping else messages
 
     with pytest.raises(Interrupted):
-        conducted_by(inside(heard), plan(), At({5: end}), kept=tmp_path).result(60)
+        conducted_by(inside(heard), plan(), At({5: end}), kept=tmp_path).result(300)
     members: Any = latest(tmp_path)[1]["training"]["members"]
     assert "gone" not in {member["state"] for member in members}
     run = ended(conducted_by(Inside, plan(), kept=tmp_path, resume=True))

@@ -150,7 +150,7 @@ def test_one_script_with_nesterov_is_torch(place: str) -> None:
         assert (receipt.outcome, receipt.delay, work) == ("applied", 0, None)
         for name, value in theirs.state_dict().items():
             torch.testing.assert_close(ours.state_dict()[name], value)
-        run = served.result(10)
+        run = served.result(300)
     assert run.status == "finished"
     assert run.history["loss"].notna().all()
     assert run.history["progress"].iloc[-1] == 1.9
@@ -179,7 +179,7 @@ def test_two_scripts_in_turns_are_the_server_by_hand_to_the_bit(method: str, pla
         first = in_thread(lambda: workers[0].pull(models[0]))
         until(lambda: served.stats()["alive"] == 1)
         second = in_thread(lambda: workers[1].pull(models[1]))
-        works = [first.result(10), second.result(10)]
+        works = [first.result(300), second.result(300)]
         assert [work.batch for work in works] == [0, 1], "they are handed out by number"
         for turn in range(12):
             n = turn % 2
@@ -191,7 +191,7 @@ def test_two_scripts_in_turns_are_the_server_by_hand_to_the_bit(method: str, pla
             assert worker.pull(model) is None
             assert all(torch.equal(model.state_dict()[name], value) for name, value in theirs.state_dict().items())
             worker.close()
-        run = served.result(10)
+        run = served.result(300)
     assert all(torch.equal(run.params[name], value) for name, value in theirs.state_dict().items())
     assert torch.equal(served.params, server.params)
 
@@ -235,7 +235,7 @@ def test_shared_and_frozen_parameters(place: str) -> None:
         worker.push(model)
         worker.load(model)
         served.stop()
-        run = served.result(10)
+        run = served.result(300)
     assert set(run.params) == {"one.weight", "two.weight"}
     assert torch.equal(run.params["two.weight"], before - 1)
     assert torch.equal(model.one.weight, before - 1)
@@ -257,9 +257,9 @@ def test_scripts_started_by_torchrun_and_by_hand(tmp_path: Path, address: Path) 
             script(tmp_path, address, str(files[1])),
         ]
         for process in scripts:
-            process.communicate(timeout=120)
+            process.communicate(timeout=300)
         assert [process.returncode for process in scripts] == [0, 0]
-        said, _ = server.communicate(timeout=60)
+        said, _ = server.communicate(timeout=300)
     finally:
         server.kill()
     assert server.returncode == 0
@@ -292,7 +292,7 @@ def test_signals_end_it_in_order(number: signal.Signals, code: int, tmp_path: Pa
                 receipt = worker.push(model)
             assert receipt.outcome == "applied"  # there is a grace
             assert worker.pull(model) is None
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=300)
     finally:
         process.kill()
     assert process.returncode == code
@@ -342,7 +342,7 @@ def test_a_server_that_was_stopped_goes_on_to_the_same_bits(method: str, place: 
     terms: dict[str, Any] = {"lr": 0.05, "epochs": 2, "batches_per_epoch": 10}
     with unstale.serve(method, address=place, **terms) as served:
         trained(served.address)
-        whole = served.result(30)
+        whole = served.result(300)
     folder, events = tmp_path / "checkpoints", tmp_path / "events"
     kept = unstale.Checkpoints(folder, pushes=4)
     with (
@@ -357,7 +357,7 @@ def test_a_server_that_was_stopped_goes_on_to_the_same_bits(method: str, place: 
         unstale.serve(method, address=place, record=events, resume=folder, **{**terms, "lr": 0.1})
     with unstale.serve(method, address=place, record=events, resume=folder, **terms) as served:
         trained(served.address)
-        run = served.result(30)
+        run = served.result(300)
     assert run.status == "finished"
     assert list(run.history["push"]) == list(range(20))
     assert batches(run) == list(range(20))
@@ -370,13 +370,13 @@ def test_the_statistics_that_a_model_came_with_are_kept(policy: str, address: Pa
     terms: dict[str, Any] = {"lr": 0.05, "epochs": 1, "batches_per_epoch": 10, "batch_norm": policy}
     with unstale.serve("ga", address=address, **terms) as served:
         trained(address)
-        whole = served.result(30)
+        whole = served.result(300)
     kept = unstale.Checkpoints(tmp_path, pushes=4)
     with unstale.serve("ga", address=address, checkpoints=kept, **terms), unstale.connect(address) as worker:
         push(worker, 4)
     with unstale.serve("ga", address=address, resume=tmp_path, **terms) as served:
         trained(address)
-        run = served.result(30)
+        run = served.result(300)
     assert batches(run) == list(range(10))
     assert same_parameters(whole, run)
     (member,) = run.members
@@ -390,15 +390,15 @@ def test_a_server_that_nobody_came_to_goes_on(tmp_path: Path, address: Path) -> 
     server = start("serve", "--epochs", "1", "--batches-per-epoch", "3", "--address", address, "--out", out)
     until(lambda: address.exists() and (out / "served.json").exists())
     server.send_signal(signal.SIGINT)
-    said = server.communicate(timeout=60)[1]
+    said = server.communicate(timeout=300)[1]
     assert f"0 pushes are saved in {out}; go on with: unstale serve --resume {out}" in " ".join(said.split())
     again = start("serve", "--resume", out)  # the address is as it was
     trained(address)
-    assert again.communicate(timeout=60)
+    assert again.communicate(timeout=300)
     assert again.returncode == 0
     assert len(unstale.Run.load(out).history) == 3
     wrong = start("serve", "--method", "nope", "--out", tmp_path / "other")
-    wrong.communicate(timeout=60)
+    wrong.communicate(timeout=300)
     assert wrong.returncode == 2
     assert not (tmp_path / "other" / "events").exists(), "the folder is as free as before"
 
@@ -419,13 +419,13 @@ def test_a_server_that_is_killed_goes_on_from_its_checkpoint(tmp_path: Path, add
         server.kill()
         server.communicate()
     wrong = start("serve", "--resume", out, "--lr", "0.1")
-    said = " ".join(wrong.communicate(timeout=60)[1].split())
+    said = " ".join(wrong.communicate(timeout=300)[1].split())
     assert said.startswith(f"error: --lr must be as when the run in {out} began, 0.05, got 0.1")
     assert wrong.returncode == 2
     again = start("serve", "--resume", out, "--address", address)
     try:
         trained(address)
-        _, err = again.communicate(timeout=60)
+        _, err = again.communicate(timeout=300)
     finally:
         again.kill()
     assert again.returncode == 0, err
@@ -435,10 +435,10 @@ def test_a_server_that_is_killed_goes_on_from_its_checkpoint(tmp_path: Path, add
     assert batches(run) == list(range(10)), "the seventh was lost, and came again"
     with unstale.serve("dana_ga", address=address, lr=0.05, epochs=1, batches_per_epoch=10) as served:
         trained(address)
-        assert same_parameters(served.result(30), run)
+        assert same_parameters(served.result(300), run)
     assert not (out / "checkpoints").exists()
     finished = start("serve", "--resume", out)
-    assert "holds a finished run: there is nothing to resume" in finished.communicate(timeout=60)[0]
+    assert "holds a finished run: there is nothing to resume" in finished.communicate(timeout=300)[0]
     assert finished.returncode == 0
 
 
@@ -447,7 +447,7 @@ def test_a_server_that_is_killed_before_its_first_checkpoint_begins_anew(tmp_pat
     server = start("serve", "--epochs", "1", "--batches-per-epoch", "3", "--address", address, "--out", out)
     until(lambda: (out / "served.json").exists())
     other = start("serve", "--resume", out)
-    said = " ".join(other.communicate(timeout=60)[1].split())
+    said = " ".join(other.communicate(timeout=300)[1].split())
     assert f"error: {out} is in use already" in said
     server.kill()
     server.communicate()
@@ -456,7 +456,7 @@ def test_a_server_that_is_killed_before_its_first_checkpoint_begins_anew(tmp_pat
     log.write()
     again = start("serve", "--resume", out)
     trained(address)
-    said = " ".join(again.communicate(timeout=60)[1].split())
+    said = " ".join(again.communicate(timeout=300)[1].split())
     assert again.returncode == 0
     assert f"the run begins anew; its log until now is in {out / 'events-1'}" in said
     assert len(read_events(out / "events-1")) == 1
@@ -490,7 +490,7 @@ def test_a_killed_script_leaves_the_state_whole(tmp_path: Path, address: Path) -
         assert work.batch == 2, "what the dead one had"
         assert torch.equal(state(served, "S"), state(served, "v", 0))
         served.stop()
-        (mine, its) = served.result(10).members
+        (mine, its) = served.result(300).members
     assert isinstance(its, dict)
     assert its["failures"] == ["its connection ended"]
     assert isinstance(mine, dict)
@@ -511,7 +511,7 @@ def test_an_exception_is_told_and_a_close_is_not_a_failure(place: str) -> None:
             fail(worker, model)
         until(lambda: served.stats()["alive"] == 0)
         served.stop()
-        run = served.result(10)
+        run = served.result(300)
     assert isinstance(run.members[0], dict)
     assert run.members[0]["failures"] == ["ZeroDivisionError: of mine"]
     assert run.events is not None
@@ -544,7 +544,7 @@ def test_a_hung_script_is_late_and_may_go_on(place: str) -> None:
         rows = sum(state(served, "v", w) for w in served._of(lambda server: server.workers))
         torch.testing.assert_close(sums, rows)
         served.stop()
-        events = served.result(10).events
+        events = served.result(300).events
     assert events is not None
     assert list(events.query("worker == 0")["kind"].iloc[:4]) == ["join", "pull", "expire", "depart"]
 
@@ -557,7 +557,7 @@ def test_pull_waits_while_the_gate_is_shut_and_a_second_one_gives_back(place: st
         time.sleep(0.2)
         assert not first.done(), "two must have come"
         second = in_thread(lambda: workers[1].pull(models[1]))
-        batches = {first.result(10).batch, second.result(10).batch}
+        batches = {first.result(300).batch, second.result(300).batch}
         again = workers[1].pull(models[1])
         assert again is not None
         assert {first.result().batch, again.batch} == batches == {0, 1}
@@ -568,7 +568,7 @@ def test_pull_waits_while_the_gate_is_shut_and_a_second_one_gives_back(place: st
         assert not waiting.done(), "a round ends when all have pushed"
         gradient(models[1], 0)
         assert workers[1].push(models[1]).outcome == "applied"
-        assert waiting.result(10).batch == 2
+        assert waiting.result(300).batch == 2
         for worker in workers:
             worker.close()
 

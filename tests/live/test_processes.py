@@ -44,7 +44,7 @@ def run(method: str | Method, workers: int, at: At | None = None, **changes: Any
     live = unstale.launch(blobs(), method, workers, callbacks=[] if at is None else [at], **settings)
     if at is not None:
         at.live = live
-    return live.result(120)
+    return live.result(300)
 
 
 def plan(method: str | Method, workers: int, **changes: Any) -> Plan:

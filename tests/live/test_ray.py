@@ -69,7 +69,7 @@ def run(method: str | Method, workers: int, at: At | None = None, **changes: Any
     live = unstale.launch(task, method, workers, engine="ray", callbacks=[] if at is None else [at], **settings)
     if at is not None:
         at.live = live
-    return live.result(120)
+    return live.result(300)
 
 
 def told(real: unstale.Run, name: str) -> list[Any]:
@@ -190,7 +190,7 @@ def test_a_node_comes_and_a_worker_that_waited_for_it_joins(cluster: Any) -> Non
     at.live = unstale.launch(blobs(), "sync", 3, engine="ray", callbacks=[at], **how)
     assert absent.wait(120)
     node = cluster.add_node(num_cpus=0, resources={"slot": 1})  # only a main thread can
-    real = at.live.result(120)
+    real = at.live.result(300)
     cluster.remove_node(node)
     assert real.status == "stopped"
     assert told(real, "restarts") == [0, 0, 0]
@@ -278,14 +278,14 @@ def test_scripts_connect_and_one_is_killed(cluster: Any, tmp_path: Path) -> None
         assert [dying.stdout.readline() for _ in range(2)] == ["connected\n", "has 0\n"]
         with pytest.raises(ArgumentError, match="a server is at ray://digits already"):
             unstale.serve("dana", address="ray://digits", **terms)
-        assert ray.get(ray.remote(task).remote(4), timeout=120) == 4
+        assert ray.get(ray.remote(task).remote(4), timeout=300) == 4
         dying.kill()
         dying.wait()
         dying.stdout.close()
         script = connecting(cluster, tmp_path / "end.pt")
-        script.communicate(timeout=120)
+        script.communicate(timeout=300)
         assert script.returncode == 0
-        real = served.result(60)
+        real = served.result(300)
     found = torch.load(tmp_path / "end.pt", weights_only=True)
     assert sorted(found["batches"]) == [0, *range(5, 30)]
     assert all(torch.equal(found["model"][name], value) for name, value in real.params.items())
@@ -305,7 +305,7 @@ def test_scripts_are_told_when_their_server_is_killed(cluster: Any, monkeypatch:
     time.sleep(1)  # it waits for another one
     server.kill()
     server.communicate()
-    said, _ = script.communicate(timeout=60)
+    said, _ = script.communicate(timeout=300)
     assert script.returncode == 3
     assert "the server at ray://digits is gone" in said
 

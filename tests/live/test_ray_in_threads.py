@@ -60,7 +60,7 @@ def run(method: str, at: At | None = None, **changes: Any) -> unstale.Run:
     live = unstale.launch(blobs(model), method, WORKERS, engine="ray", callbacks=callbacks, **settings)
     if at is not None:
         at.live = live
-    return live.result(60)
+    return live.result(300)
 
 
 def replayed(method: str, real: unstale.Run, **changes: Any) -> unstale.Run:
@@ -290,7 +290,7 @@ def test_a_server_whose_desk_dies_ends_and_its_scripts_are_told(ray: FakeRay) ->
         with pytest.raises(RunError, match=r"it failed|the server at ray://one is gone"):
             worker.pull(model())
         with pytest.raises(RunError, match="the desk at ray://one is lost"):
-            served.result(10)
+            served.result(300)
         with pytest.raises(RunError, match="the server at ray://one is gone"):
             worker.pull(model())
 
@@ -317,7 +317,7 @@ def test_nonsense_costs_only_who_sends_it_its_place(message: Any) -> None:
             pushed(bad, mine)
         assert pushed(good, mine) == "applied"
         served.stop()
-        sound, lost = served.result(10).members
+        sound, lost = served.result(300).members
     assert isinstance(sound, dict)
     assert isinstance(lost, dict)
     assert (len(sound["failures"]), len(lost["failures"])) == (0, 1)
@@ -379,5 +379,5 @@ def test_the_command_line_serves(tmp_path: Path) -> None:
             ["serve", "-a", "ray://line", "--epochs", "2", "--batches-per-epoch", "3", "-q", "--out", f"{tmp_path}/out"]
         )
     assert ended.value.code == 0
-    assert done.result(10) == 6
+    assert done.result(300) == 6
     assert len(unstale.Run.load(tmp_path / "out").history) == 6

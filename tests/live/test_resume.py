@@ -57,7 +57,7 @@ unstale.train(blobs(), "dana_ga", 3, engine="processes", lr=0.05, batch_size=8, 
 
 def test_after_kill_9_it_goes_on_from_the_last_checkpoint(tmp_path: Path) -> None:
     folder = tmp_path / "kept"
-    died = subprocess.run([sys.executable, "-c", SCRIPT, str(folder), "13"], timeout=120, check=False)
+    died = subprocess.run([sys.executable, "-c", SCRIPT, str(folder), "13"], timeout=300, check=False)
     assert died.returncode == -9
     run = unstale.train(blobs(), "dana_ga", 3, engine="processes", pace=PACE, resume=folder, **SMALL)
     assert run.events is not None
