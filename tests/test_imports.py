@@ -13,20 +13,31 @@ HEAVY = (
 )
 
 
-def modules_after(code: str) -> set[str]:
-    """Names of the top-level modules that a fresh interpreter has after ``code``."""
-    script = f"{code}\nimport sys; print(*sorted({{name.partition('.')[0] for name in sys.modules}}))"
-    return set(
-        subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
-    )
+SCRIPT = """
+import os, sys
+for code in sys.argv[1:]:
+    if (child := os.fork()) == 0:
+        exec(code)
+        print(*sorted(sys.modules), flush=True)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+"""
+
+
+def modules_after(*codes: str, first: str = "") -> list[set[str]]:
+    """Names of the modules that an interpreter has after each of ``codes``, with nothing but ``first`` before it."""
+    done = subprocess.run(
+        [sys.executable, "-c", first + SCRIPT, *codes], capture_output=True, text=True, check=True
+    )  # a fork each, for to import torch takes seconds
+    return [set(line.split()) for line in done.stdout.splitlines()]
 
 
 def test_import_needs_torch_and_numpy_only() -> None:
-    before = modules_after("import torch, numpy")
     everything = "; ".join(
         f"unstale.{name}" for name in unstale.__all__ if name not in ("compare", "experiments", "replay", "tune")
     )
-    after = modules_after(f"import torch, numpy, unstale; {everything}")
+    both = modules_after("", f"import unstale; {everything}", first="import torch, numpy")
+    before, after = ({name.partition(".")[0] for name in modules} for modules in both)
     assert after - before == {"unstale"}
     assert not after & set(HEAVY)
 
@@ -47,17 +58,17 @@ def test_rooms_list_their_names() -> None:
 
 def test_imports_run_downwards_only() -> None:
     """methods knows nothing of servers, clocks or engines; clocks need numpy only; servers know no engine."""
-    assert "torch" not in modules_after("import unstale.clocks")
-    for room, above in {
-        "unstale.methods": ("unstale.server", "unstale.clocks", "unstale.engines", "unstale.tasks"),
-        "unstale.server": ("unstale.engines", "unstale.clocks", "unstale.tasks", "unstale.record"),
-        "unstale.engines": ("unstale.experiments", "unstale.cli", "unstale.plots"),
-    }.items():
-        script = f"import {room}, sys; print(*sys.modules)"
-        loaded = subprocess.run(
-            [sys.executable, "-c", script], capture_output=True, text=True, check=True
-        ).stdout.split()
-        assert not set(above) & set(loaded), room
+    (clocks,) = modules_after("import unstale.clocks")
+    assert "torch" not in clocks
+    rooms = {
+        "unstale.methods": {"unstale.server", "unstale.clocks", "unstale.engines", "unstale.tasks"},
+        "unstale.server": {"unstale.engines", "unstale.clocks", "unstale.tasks", "unstale.record"},
+        "unstale.engines": {"unstale.experiments", "unstale.cli", "unstale.plots"},
+    }
+    loaded = modules_after(*(f"import {room}" for room in rooms), first="import torch")
+    for (room, above), modules in zip(rooms.items(), loaded, strict=True):
+        assert room in modules
+        assert not above & modules, room
 
 
 def test_nothing_is_seeded_globally() -> None:

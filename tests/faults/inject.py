@@ -24,7 +24,7 @@ from unstale.tasks import Task
 SMALL: dict[str, Any] = {"lr": 0.05, "batch_size": 8, "epochs": 3}
 BATCHES = 24  # of blobs with the settings above
 QUICK = unstale.Patience(back_off=0.01, grace=5.0)
-HASTY = unstale.Patience(back_off=0.01, floor=0.4, slowness=5.0, starting=6.0)
+HASTY = unstale.Patience(back_off=0.01, floor=1.0, slowness=5.0, starting=6.0)
 Does = Callable[[LiveRun, int], None]
 
 

@@ -127,14 +127,16 @@ class Actor:
 _ACTORS: list[Actor] = []
 _REFS: dict[int, Ref] = {}
 _LOOPS: list[asyncio.AbstractEventLoop] = []
+_LOOKING = threading.Lock()
 
 
 def _loop() -> asyncio.AbstractEventLoop:
     """Where all that is awaited is."""
-    if not _LOOPS:
-        _LOOPS.append(asyncio.new_event_loop())
-        threading.Thread(target=_LOOPS[0].run_forever, daemon=True).start()
-    return _LOOPS[0]
+    with _LOOKING:
+        if not _LOOPS:
+            _LOOPS.append(asyncio.new_event_loop())
+            threading.Thread(target=_LOOPS[0].run_forever, daemon=True).start()
+        return _LOOPS[0]
 
 
 def _ref(number: int) -> Ref:

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import unstale
-from tests.cli.run import ENVIRONMENT, start
+from tests.cli.run import ENVIRONMENT, Command, start
 from tests.live.fake_ray import FakeRay
 from unstale.checkpoint import numbers
 from unstale.engines.live.frames import Channel, Kind
@@ -36,7 +36,6 @@ from unstale.events import EventLog, read_events
 
 X = torch.randn(40, 4, generator=torch.Generator().manual_seed(0))
 Y = (X.sum(1) > 0).long()
-QUICK = unstale.Patience(floor=0.2, starting=0.4, slowness=1.0, grace=0.1)
 
 SCRIPT = """
 import os, sys, time
@@ -50,11 +49,11 @@ with unstale.connect() as worker:
     while work := worker.pull(model):
         batches.append(work.batch)
         if "hang" in sys.argv:
-            if os.fork() == 0:
-                time.sleep(20)
+            if (child := os.fork()) == 0:
+                time.sleep(600)
                 os._exit(0)
-            print("computing", worker.number, flush=True)
-            time.sleep(60)
+            print("computing", worker.number, child, flush=True)
+            time.sleep(600)
         cross_entropy(model(X[4 * work.index :][:4]), Y[4 * work.index :][:4]).backward()
         worker.push(model)
 torch.save({"model": model.state_dict(), "batches": batches, "number": worker.number}, sys.argv[1])
@@ -113,7 +112,7 @@ def in_thread(what: Callable[[], Any]) -> Future[Any]:
     return done
 
 
-def until(condition: Callable[[], Any], seconds: float = 30) -> None:
+def until(condition: Callable[[], Any], seconds: float = 300) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
@@ -344,9 +343,9 @@ def test_a_server_that_was_stopped_goes_on_to_the_same_bits(method: str, place: 
         trained(served.address)
         whole = served.result(300)
     folder, events = tmp_path / "checkpoints", tmp_path / "events"
-    kept = unstale.Checkpoints(folder, pushes=4)
+    kept, hasty = unstale.Checkpoints(folder, pushes=4), unstale.Patience(grace=0.1)
     with (
-        unstale.serve(method, address=place, record=events, checkpoints=kept, patience=QUICK, **terms) as served,
+        unstale.serve(method, address=place, record=events, checkpoints=kept, patience=hasty, **terms) as served,
         unstale.connect(served.address) as worker,
     ):
         worker.pull(push(worker, 7))  # it has a batch out when all stops
@@ -385,7 +384,7 @@ def test_the_statistics_that_a_model_came_with_are_kept(policy: str, address: Pa
     assert member["mean_seconds"] < run.seconds / 2
 
 
-def test_a_server_that_nobody_came_to_goes_on(tmp_path: Path, address: Path) -> None:
+def test_a_server_that_nobody_came_to_goes_on(unstale_command: Command, tmp_path: Path, address: Path) -> None:
     out = tmp_path / "out"
     server = start("serve", "--epochs", "1", "--batches-per-epoch", "3", "--address", address, "--out", out)
     until(lambda: address.exists() and (out / "served.json").exists())
@@ -397,13 +396,13 @@ def test_a_server_that_nobody_came_to_goes_on(tmp_path: Path, address: Path) -> 
     assert again.communicate(timeout=300)
     assert again.returncode == 0
     assert len(unstale.Run.load(out).history) == 3
-    wrong = start("serve", "--method", "nope", "--out", tmp_path / "other")
-    wrong.communicate(timeout=300)
-    assert wrong.returncode == 2
+    assert unstale_command("serve", "--method", "nope", "--out", tmp_path / "other").code == 2
     assert not (tmp_path / "other" / "events").exists(), "the folder is as free as before"
 
 
-def test_a_server_that_is_killed_goes_on_from_its_checkpoint(tmp_path: Path, address: Path) -> None:
+def test_a_server_that_is_killed_goes_on_from_its_checkpoint(
+    unstale_command: Command, tmp_path: Path, address: Path
+) -> None:
     out = tmp_path / "out"
     told = ("--lr", "0.05", "--epochs", "1", "--batches-per-epoch", "10", "--address", address)
     server = start("serve", *told, "--out", out, "--checkpoint-every", "3")
@@ -418,10 +417,9 @@ def test_a_server_that_is_killed_goes_on_from_its_checkpoint(tmp_path: Path, add
     finally:
         server.kill()
         server.communicate()
-    wrong = start("serve", "--resume", out, "--lr", "0.1")
-    said = " ".join(wrong.communicate(timeout=300)[1].split())
-    assert said.startswith(f"error: --lr must be as when the run in {out} began, 0.05, got 0.1")
-    assert wrong.returncode == 2
+    wrong = unstale_command("serve", "--resume", out, "--lr", "0.1")
+    assert wrong.err.startswith(f"error: --lr must be as when the run in {out} began, 0.05, got 0.1")
+    assert wrong.code == 2
     again = start("serve", "--resume", out, "--address", address)
     try:
         trained(address)
@@ -437,18 +435,18 @@ def test_a_server_that_is_killed_goes_on_from_its_checkpoint(tmp_path: Path, add
         trained(address)
         assert same_parameters(served.result(300), run)
     assert not (out / "checkpoints").exists()
-    finished = start("serve", "--resume", out)
-    assert "holds a finished run: there is nothing to resume" in finished.communicate(timeout=300)[0]
-    assert finished.returncode == 0
+    finished = unstale_command("serve", "--resume", out)
+    assert "holds a finished run: there is nothing to resume" in " ".join(finished.out.split())
+    assert finished.code == 0
 
 
-def test_a_server_that_is_killed_before_its_first_checkpoint_begins_anew(tmp_path: Path, address: Path) -> None:
+def test_a_server_that_is_killed_before_its_first_checkpoint_begins_anew(
+    unstale_command: Command, tmp_path: Path, address: Path
+) -> None:
     out = tmp_path / "out"
     server = start("serve", "--epochs", "1", "--batches-per-epoch", "3", "--address", address, "--out", out)
     until(lambda: (out / "served.json").exists())
-    other = start("serve", "--resume", out)
-    said = " ".join(other.communicate(timeout=300)[1].split())
-    assert f"error: {out} is in use already" in said
+    assert f"error: {out} is in use already" in unstale_command("serve", "--resume", out).err
     server.kill()
     server.communicate()
     log = EventLog(out / "events")
@@ -479,12 +477,14 @@ def test_a_killed_script_leaves_the_state_whole(tmp_path: Path, address: Path) -
             worker.push(model)
         process = script(tmp_path, address, "hang")
         assert process.stdout is not None
-        assert process.stdout.readline() == "computing 1\n"
+        computing, number, child = process.stdout.readline().split()
+        assert (computing, number) == ("computing", "1")
         assert len(served._of(lambda server: server.workers)) == 2
         process.kill()
         process.wait()
         process.stdout.close()
-        until(lambda: served._of(lambda server: server.workers) == (0,), 10)  # the child lives for 20
+        until(lambda: served._of(lambda server: server.workers) == (0,))
+        os.kill(int(child), signal.SIGKILL)
         work = worker.pull(model)
         assert work is not None
         assert work.batch == 2, "what the dead one had"
@@ -520,8 +520,9 @@ def test_an_exception_is_told_and_a_close_is_not_a_failure(place: str) -> None:
 
 def test_a_hung_script_is_late_and_may_go_on(place: str) -> None:
     model, other = model_of(), model_of()
+    hasty = unstale.Patience(floor=2.0, starting=2.0, slowness=1.0, grace=0.1)
     with (
-        unstale.serve("dana", address=place, lr=0.05, patience=QUICK) as served,
+        unstale.serve("dana", address=place, lr=0.05, patience=hasty) as served,
         unstale.connect(place) as slow,
         unstale.connect(place) as quick,
     ):

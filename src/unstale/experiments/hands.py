@@ -137,7 +137,7 @@ class _Process:
     @classmethod
     def open(cls, setup: tuple[Path, Connection]) -> _Process:
         pool = ProcessPoolExecutor(1, get_context("spawn"), initializer=worker.start, initargs=setup)
-        with _interrupts_held():
+        with _deaf_children():
             return cls(pool, pool.submit(worker.hello))
 
     def give(self, trial: Trial) -> Future[worker.Outcome] | None:
@@ -162,7 +162,7 @@ class _Process:
 
 
 @contextmanager
-def _interrupts_held() -> Iterator[None]:
+def _deaf_children() -> Iterator[None]:
     """Processes that start in here never see Ctrl-C, not even while they start; this one sees it afterwards."""
     change: Any = getattr(signal, "pthread_sigmask", None)
     if change is None:

@@ -11,7 +11,7 @@ or, one test per contract:
 """
 
 from unstale.testing import exact, laws, lives, order, terms, theory, theory_of_adam  # noqa: F401  (they put their contracts into the list)
-from unstale.testing.contract import Contract, check, contract, contracts, violations
+from unstale.testing.contract import Contract, broken, check, contract, contracts, violations
 from unstale.testing.drive import Arrival, Drive, Subject, round_robin, smooth, start, uneven
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "Contract",
     "Drive",
     "Subject",
+    "broken",
     "check",
     "contract",
     "contracts",

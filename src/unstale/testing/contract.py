@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from unstale.methods import Method
 from unstale.testing.drive import Subject
 
-__all__ = ["Contract", "check", "contract", "contracts", "violations"]
+__all__ = ["Contract", "broken", "check", "contract", "contracts", "violations"]
 
 
 @dataclass(frozen=True)
@@ -49,20 +49,23 @@ def contracts(method: Method | None = None) -> list[Contract]:
     return [c for c in _ALL.values() if method is None or c.applies(method)]
 
 
-def violations(subject: Subject) -> dict[str, str]:
-    """The contracts that ``subject`` breaks, and how. Any exception on the way is a break, too."""
-    broken: dict[str, str] = {}
+def broken(subject: Subject) -> Iterator[tuple[str, str]]:
+    """The contracts that ``subject`` breaks, and how, one by one. Any exception on the way is a break, too."""
     for law in contracts(subject.method):
         try:
             law(subject)
         except Exception as error:
-            broken[law.name] = f"{type(error).__name__}: {error}"
-    return broken
+            yield law.name, f"{type(error).__name__}: {error}"
+
+
+def violations(subject: Subject) -> dict[str, str]:
+    """All contracts that ``subject`` breaks, and how, as `broken` tells."""
+    return dict(broken(subject))
 
 
 def check(method: Method | Subject) -> None:
     """Hold a method of yours against every contract that applies. Raises AssertionError naming those it breaks."""
     subject = method if isinstance(method, Subject) else Subject(method)
-    broken = violations(subject)
-    if broken:
-        raise AssertionError("\n".join(f"{name}: {how}" for name, how in broken.items()))
+    found = violations(subject)
+    if found:
+        raise AssertionError("\n".join(f"{name}: {how}" for name, how in found.items()))
