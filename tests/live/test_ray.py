@@ -28,8 +28,10 @@ from unstale.engines.replay import repeat
 from unstale.errors import ArgumentError, MissingPackageError, RunError
 from unstale.methods import Method, get
 
-# Ray reads it when it is imported: a busy machine takes longer than its 60 seconds.
+# Ray reads them when it is imported. A busy machine takes longer than its 60 seconds, and has nothing left for workers
+# that are nice to all others.
 os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")
+os.environ.setdefault("RAY_worker_niceness", "0")
 ray = pytest.importorskip("ray")
 pytestmark = pytest.mark.ray
 PACE = Gamma(mean=0.02, cv=0.5)
