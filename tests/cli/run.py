@@ -67,7 +67,7 @@ def finished(folder: Path) -> dict[str, int]:
 
 
 def wait_for_runs(process: subprocess.Popen[str], folder: Path, count: int) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while len(finished(folder)) < count:
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
@@ -76,7 +76,7 @@ def wait_for_runs(process: subprocess.Popen[str], folder: Path, count: int) -> N
 
 def assert_gone(process: subprocess.Popen[str]) -> None:
     """Nobody of the process group is left."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         try:
             os.killpg(process.pid, 0)

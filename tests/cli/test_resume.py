@@ -41,7 +41,7 @@ STRATEGY = ("--strategy", "batched(lanes=3, threads=2)")
 
 
 def wait_for(process: subprocess.Popen[str], folder: Path, count: int) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while len(numbers(folder / "checkpoints")) < count:
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
