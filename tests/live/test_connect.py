@@ -131,6 +131,12 @@ def script(tmp_path: Path, address: Path, *arguments: str, **environment: str) -
     return subprocess.Popen([sys.executable, "-c", SCRIPT, *arguments], env=named, stdout=subprocess.PIPE, text=True)
 
 
+def is_there(server: subprocess.Popen[str], address: Path) -> None:
+    """Scripts can connect now; a server that has ended instead shows what it said."""
+    until(lambda: address.exists() or server.poll() is not None)
+    assert server.poll() is None, server.communicate()
+
+
 # What is computed.
 
 
@@ -392,6 +398,7 @@ def test_a_server_that_nobody_came_to_goes_on(unstale_command: Command, tmp_path
     said = server.communicate(timeout=300)[1]
     assert f"0 pushes are saved in {out}; go on with: unstale serve --resume {out}" in " ".join(said.split())
     again = start("serve", "--resume", out)  # the address is as it was
+    is_there(again, address)
     trained(address)
     assert again.communicate(timeout=300)
     assert again.returncode == 0
@@ -453,6 +460,7 @@ def test_a_server_that_is_killed_before_its_first_checkpoint_begins_anew(
     log.add(0.0, "join", worker=0)
     log.write()
     again = start("serve", "--resume", out)
+    is_there(again, address)
     trained(address)
     said = " ".join(again.communicate(timeout=300)[1].split())
     assert again.returncode == 0
