@@ -33,6 +33,7 @@ from unstale.engines.live.scripts import line
 from unstale.engines.live.scripts.callers import SocketCallers
 from unstale.errors import ArgumentError, GradientError, RunError
 from unstale.events import EventLog, read_events
+from unstale.storage import read_json, write_json
 
 X = torch.randn(40, 4, generator=torch.Generator().manual_seed(0))
 Y = (X.sum(1) > 0).long()
@@ -405,6 +406,19 @@ def test_a_server_that_nobody_came_to_goes_on(unstale_command: Command, tmp_path
     assert len(unstale.Run.load(out).history) == 3
     assert unstale_command("serve", "--method", "nope", "--out", tmp_path / "other").code == 2
     assert not (tmp_path / "other" / "events").exists(), "the folder is as free as before"
+
+
+def test_ctrl_c_while_it_notes_what_it_was_told_waits_for_the_end_of_that(
+    unstale_command: Command, tmp_path: Path, address: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def struck(path: Path, value: Any) -> None:
+        path.touch()
+        signal.raise_signal(signal.SIGINT)
+        write_json(path, value)
+
+    monkeypatch.setattr("unstale.storage.write_json", struck)
+    assert unstale_command("serve", "--lr", "0.3", "--address", address, "--out", tmp_path / "out").code == 130
+    assert read_json(tmp_path / "out" / "served.json")["lr"] == 0.3
 
 
 def test_a_server_that_is_killed_goes_on_from_its_checkpoint(

@@ -78,10 +78,11 @@ def serve(
     start the scripts again.
     """
     import unstale
+    from unstale.engines.interrupts import interrupts_held
     from unstale.engines.live.launch import conducted
     from unstale.events import EVENTS, SERVED
     from unstale.schedules import Recipe
-    from unstale.storage import write_json
+    from unstale.storage import write_json, written
 
     if resume is not None:
         same_folder(out, resume)
@@ -109,7 +110,8 @@ def serve(
             )
             with served:
                 if folder is not None and resume is None:
-                    write_json(folder / SERVED, told)
+                    with interrupts_held(), written(folder) as new:
+                        write_json(new / SERVED, told)
                 if not quiet:
                     telling.say(f"waiting for scripts at {served.address}")
                 run = conducted(served)
