@@ -53,7 +53,7 @@ def state(value: float = 1.0) -> dict[str, Any]:
     return {"theta": torch.full((5,), value), "now": value, "jobs": [1, 2]}
 
 
-@settings(max_examples=50, deadline=None)
+@settings(deadline=None)
 @given(PLAIN)
 def test_plain_values_of_every_kind_come_back(value: Any) -> None:
     document, tensors = pack(value)

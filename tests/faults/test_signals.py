@@ -101,15 +101,16 @@ def test_a_signal_ends_a_run_in_order(number: int, tmp_path: Path) -> None:
     assert not err
 
 
-def test_a_signal_to_all_processes_at_once_still_lets_gradients_arrive(tmp_path: Path) -> None:
-    """As Ctrl-C at a terminal, or a batch system that ends a job."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_all_processes_at_once_still_lets_gradients_arrive(number: int, tmp_path: Path) -> None:
+    """Ctrl-C at a terminal; a batch system that ends a job."""
     with script(tmp_path, ENDLESS, 0, 0.4) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "eight\n"
         for pid in family(tmp_path):
-            os.kill(pid, signal.SIGTERM)
+            os.kill(pid, number)
         out, err = process.communicate(timeout=900)
-    assert process.returncode == 128 + signal.SIGTERM, err
+    assert process.returncode == 128 + number, err
     assert int(out.split()[2]) >= 9 + 1
 
 

@@ -102,15 +102,16 @@ def table1(monkeypatch: pytest.MonkeyPatch) -> Order:
 
 
 @pytest.fixture(scope="module")
-def made1(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def made1(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, int]]:
+    """Its folder, and how many rows its table has."""
     folder = tmp_path_factory.mktemp("table1")
     with pytest.MonkeyPatch.context() as patch:
-        reproduce(tuned_by_hand(patch), folder)
-        yield folder
+        yield folder, len(reproduce(tuned_by_hand(patch), folder).table)
 
 
-def test_table_1_is_shown_from_its_folder(unstale_command: Command, made1: Path, tmp_path: Path) -> None:
-    shutil.copytree(made1, tmp_path, dirs_exist_ok=True)
+def test_table_1_is_shown_from_its_folder(unstale_command: Command, made1: tuple[Path, int], tmp_path: Path) -> None:
+    folder, rows = made1
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     written = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.suffix in (".csv", ".md")}
     for path in [*tmp_path.glob("*.md"), *tmp_path.glob("*.png")]:
         path.unlink()
@@ -120,7 +121,7 @@ def test_table_1_is_shown_from_its_folder(unstale_command: Command, made1: Path,
     assert {path.name for path in tmp_path.glob("*.png")} == {"scores.png", "time.png"}
     assert {name: (tmp_path / name).read_bytes() for name in written} == written
     parsed = json.loads(unstale_command("show", tmp_path, "--json").out)
-    assert len(parsed["table"]) == 2 * (2 + 4 + 2 + 2)  # baseline, methods, sync, tuned
+    assert len(parsed["table"]) == rows == 2 * (2 + 4 + 2 + 2)  # baseline, methods, sync, tuned
     assert not any("methods:" in note for note in parsed["notes"])
 
 
@@ -133,8 +134,8 @@ def test_table_1_compares_with_what_the_paper_had_there(table1: Order, tmp_path:
     assert "epochs: 0.2 here, 160 in the paper [A]." in note
 
 
-def test_table_1_is_a_page(made1: Path) -> None:
-    html = report(made1).read_text("utf-8")
+def test_table_1_is_a_page(made1: tuple[Path, int]) -> None:
+    html = report(made1[0]).read_text("utf-8")
     drawn = charts(html)
     assert list(drawn) == ["curves-table4", "curves-table5"]
     assert [s["name"] for s in drawn["curves-table4"]["series"]] == ["tuned_asgd", "ga", "dana_ga", "sync"]
